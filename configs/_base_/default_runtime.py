@@ -1,0 +1,16 @@
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['ean_mmdet'], allow_failed_imports=False)
+
+# Iteration-based: 20 validations and checkpoints in a run; the best by mAP and the last three are kept.
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=10000, max_keep_ckpts=3, save_best='auto', rule='greater'),
+)
+custom_hooks = [
+    dict(type='SafeCheckpointHook'),
+    dict(type='NumClassCheckHook'),
+    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
+]
+log_processor = dict(by_epoch=False)
+# A fixed seed, so that a resumed run goes on in the same data order.
+randomness = dict(seed=0)

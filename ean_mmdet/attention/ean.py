@@ -1,0 +1,103 @@
+"""EAN, the Efficient Attention module guided by Normalization.
+
+Li, Li and Wen, 'EAN: An Efficient Attention Module Guided by Normalization for Deep Neural Networks', AAAI 2024.
+
+The mask comes from the feature map's own normalization: standardize each sample's each channel, weight the result with
+the relative size of the normalization's own scale, adapt, squash. All groups of channels share the learned vectors,
+which is what the paper's parameter counts say.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..ops import norm_gate
+
+WEIGHT_NORMS = ('l2', 'rms', 'l1')
+
+
+@MODELS.register_module()
+class EAN(BaseModule):
+    """Efficient Attention guided by Normalization (AAAI 2024, Eq. 5 to 9), a plugin layer.
+
+    With k = in_channels // groups and the learned ``weight`` γ, ``bias`` β, ``alpha`` α and ``delta`` δ, each of shape
+    (k,) and shared by all groups::
+
+        x̂ = (x − mean) / sqrt(var + eps)            each sample's each channel, over height and width
+        ω = γ / ‖γ‖                                  over the k channels of a group
+        y = x · sigmoid(α · ω · (γ · x̂ + β) + δ)
+
+    At the start α = δ = 0, so y = x / 2.
+
+    Args:
+        in_channels: Channels of the feature map.
+        groups: Number of channel groups. The paper takes 64 for large networks and 8 for lightweight ones.
+            Defaults to 64.
+        weight_norm: The norm that γ is divided by. ``'l2'``: sqrt(Σγ² + eps), Eq. 6. ``'rms'``:
+            sqrt(mean γ² + eps), and ``'l1'``: mean |γ| + eps, the two that the authors' classification code has.
+            Defaults to ``'l2'``.
+        eps: Added to the variance and to the norm. Defaults to 1e-5.
+        init_cfg: Initialization config, see :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ValueError: ``in_channels`` isn't divisible by ``groups``, or ``weight_norm`` is unknown.
+
+    Shapes:
+        (N, in_channels, H, W) in, the same out.
+
+    Example:
+        >>> EAN(256, groups=64)(torch.rand(2, 256, 7, 7)).shape
+        torch.Size([2, 256, 7, 7])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        groups: int = 64,
+        weight_norm: str = 'l2',
+        eps: float = 1e-5,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if groups < 1 or in_channels < 1 or in_channels % groups:
+            divisors = [g for g in range(1, in_channels + 1) if in_channels % g == 0]
+            raise ValueError(
+                f'EAN: in_channels={in_channels} must be divisible by groups={groups}; '
+                f'groups can be one of {divisors} here'
+            )
+        if weight_norm not in WEIGHT_NORMS:
+            raise ValueError(f'EAN: weight_norm must be one of {", ".join(WEIGHT_NORMS)}, got {weight_norm!r}')
+        self.in_channels = in_channels
+        self.groups = groups
+        self.weight_norm = weight_norm
+        self.eps = eps
+        channels = in_channels // groups
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.alpha = nn.Parameter(torch.zeros(channels))
+        self.delta = nn.Parameter(torch.zeros(channels))
+
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """The learned vectors folded into one scale and one shift a channel, each of shape (in_channels,)."""
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        weight, bias, alpha, delta = (p.to(dtype) for p in (self.weight, self.bias, self.alpha, self.delta))
+        if self.weight_norm == 'l2':
+            norm = (weight.square().sum() + self.eps).sqrt()
+        elif self.weight_norm == 'rms':
+            norm = (weight.square().mean() + self.eps).sqrt()
+        else:
+            norm = weight.abs().mean() + self.eps
+        adapted = alpha * (weight / norm)
+        return (adapted * weight).repeat(self.groups), (adapted * bias + delta).repeat(self.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate ``x`` of shape (N, in_channels, H, W)."""
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f'EAN: expected a feature map of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}')
+        return norm_gate(x, *self.fold(), self.eps)
+
+    def extra_repr(self) -> str:
+        return f'{self.in_channels}, groups={self.groups}, weight_norm={self.weight_norm!r}, eps={self.eps}'

@@ -1,0 +1,93 @@
+"""ResNet with EAN after the last norm of every block, before the residual addition.
+
+Place: Li, Li and Wen, AAAI 2024, 'Integration Strategy'. Everything else is MMDetection's ResNet.
+"""
+
+from __future__ import annotations
+
+from mmdet.models.backbones import ResNet
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
+from mmengine.registry import MODELS
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+class PluginBasicBlock(BasicBlock):
+    """MMDetection's basic block, taking plugins at ``'after_conv1'`` and ``'after_conv2'``.
+
+    Args:
+        plugins: ``dict(cfg=dict(type=…), position=…)`` each.
+        **kwargs: Those of MMDetection's ``BasicBlock``.
+    """
+
+    positions = ('after_conv1', 'after_conv2')
+    make_block_plugins = Bottleneck.make_block_plugins
+    forward_plugin = Bottleneck.forward_plugin
+
+    def __init__(self, inplanes: int, planes: int, plugins: list[dict] | None = None, **kwargs) -> None:
+        super().__init__(inplanes, planes, **kwargs)
+        plugins = plugins or []
+        for plugin in plugins:
+            if plugin['position'] not in self.positions:
+                raise ValueError(
+                    f'plugin {plugin["cfg"]["type"]}: a basic block takes plugins at {" and ".join(self.positions)}, '
+                    f'not at {plugin["position"]!r}'
+                )
+        self.after_conv1_plugin_names, self.after_conv2_plugin_names = (
+            self.make_block_plugins(planes, [plugin['cfg'] for plugin in plugins if plugin['position'] == position])
+            for position in self.positions
+        )
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Convolutions, plugins and shortcut, up to the last activation."""
+        out = self.relu(self.norm1(self.conv1(x)))
+        out = self.forward_plugin(out, self.after_conv1_plugin_names)
+        out = self.norm2(self.conv2(out))
+        out = self.forward_plugin(out, self.after_conv2_plugin_names)
+        return out + (x if self.downsample is None else self.downsample(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.with_cp and x.requires_grad:
+            return self.relu(checkpoint(self.residual, x, use_reentrant=False))
+        return self.relu(self.residual(x))
+
+
+@MODELS.register_module()
+class EANResNet(ResNet):
+    """EAN-ResNet: MMDetection's ResNet with an EAN in every block.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        groups: Channel groups of each EAN. Defaults to 64.
+        weight_norm: Weight norm of each EAN, ``'l2'``, ``'rms'`` or ``'l1'``. Defaults to ``'l2'``.
+        plugins: Further plugins, as MMDetection's ResNet takes them; those at the same place stand before EAN.
+            In depths 18 and 34 the positions are ``'after_conv1'`` and ``'after_conv2'``. Defaults to None.
+        **kwargs: Every other argument of MMDetection's ResNet.
+
+    Shapes:
+        (N, 3, H, W) in; a tuple of the stages in ``out_indices`` out, with strides 4, 8, 16 and 32 and, at depth 50,
+        256, 512, 1024 and 2048 channels.
+
+    Example:
+        >>> backbone = dict(type='EANResNet', depth=50, frozen_stages=1, norm_eval=True)
+    """
+
+    arch_settings = {  # noqa: RUF012, overrides the base class's
+        depth: (PluginBasicBlock if block is BasicBlock else block, blocks)
+        for depth, (block, blocks) in ResNet.arch_settings.items()
+    }
+
+    def __init__(
+        self, depth: int, groups: int = 64, weight_norm: str = 'l2', plugins: list[dict] | None = None, **kwargs
+    ) -> None:
+        if depth not in self.arch_settings:
+            raise ValueError(f'EANResNet: depth must be one of {sorted(self.arch_settings)}, got {depth}')
+        position = 'after_conv2' if self.arch_settings[depth][0] is PluginBasicBlock else 'after_conv3'
+        ean = dict(cfg=dict(type='EAN', groups=groups, weight_norm=weight_norm), position=position)
+        super().__init__(depth, plugins=[*(plugins or []), ean], **kwargs)
+
+    def make_res_layer(self, **kwargs):
+        """One stage. MMDetection's ``zero_init_residual`` looks for its own basic block; this sees to ours."""
+        if kwargs['block'] is PluginBasicBlock and self.zero_init_residual and isinstance(self.init_cfg, list):
+            kwargs['init_cfg'] = dict(type='Constant', val=0, override=dict(name='norm2'))
+        return super().make_res_layer(**kwargs)

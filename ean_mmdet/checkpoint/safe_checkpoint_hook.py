@@ -1,0 +1,76 @@
+"""A hook that writes checkpoints which any PyTorch loads safely, and that refuses foreign ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from .safe_load import history_to_plain
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with tensors, numbers, strings and containers alone."""
+    if isinstance(value, HistoryBuffer):
+        return history_to_plain(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        # In place, so that an OrderedDict keeps its type and its metadata.
+        for key in value:
+            value[key] = _plain(value[key])
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    return value
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(Hook):
+    """Save checkpoints that ``torch.load`` takes in its safe mode, and check those that are loaded.
+
+    On saving, mmengine's history buffers and NumPy numbers become tensors and plain numbers; ``ean_mmdet``'s loader
+    turns them back. On loading, a checkpoint that shares no weight with the model, or that is to be resumed and has
+    no training state, is an error and not a warning.
+    """
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Make the checkpoint plain."""
+        for part in ('meta', 'message_hub', 'optimizer', 'param_schedulers'):
+            if part in checkpoint:
+                checkpoint[part] = _plain(checkpoint[part])
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse a checkpoint that doesn't fit the model.
+
+        Raises:
+            ValueError: No weight in common, or no training state where there must be some.
+        """
+        weights = checkpoint.get('state_dict', checkpoint)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        own = model.state_dict()
+        shared = sum(key in own and own[key].shape == getattr(value, 'shape', None) for key, value in weights.items())
+        source = runner._load_from or 'the checkpoint'
+        if not shared:
+            raise ValueError(
+                f'{source} has no weight in common with this {type(model).__name__}. It has {_sample(weights)}; '
+                f'the model has {_sample(own)}. Is it a checkpoint of another model, or of a backbone alone '
+                f'(for which there is init_cfg)?'
+            )
+        if runner._resume and 'optimizer' not in checkpoint:
+            raise ValueError(
+                f'{source} has weights but no training state (optimizer, iteration), so training cannot resume from it. '
+                f'To start from its weights, give it as load_from: --cfg-options load_from={source}'
+            )
+
+
+def _sample(weights: dict) -> str:
+    keys = list(weights)
+    return ', '.join(keys[:2]) + (f' and {len(keys) - 2} more' if len(keys) > 2 else '') if keys else 'none'

@@ -1,0 +1,173 @@
+"""Checkpoints through PyTorch's safe loading (``weights_only=True``), behind mmengine's own loader.
+
+mmengine keeps its training history in a checkpoint as pickled ``HistoryBuffer`` objects, which drag in NumPy arrays and
+a ``getattr`` for each of their methods. PyTorch 2.6 and later refuse both, so what mmengine saves it cannot load.
+Here the pickle's names are bound to harmless stand-ins for the length of one load: NumPy's array constructors to
+themselves, ``HistoryBuffer`` to a class that keeps its numbers and nothing else, ``getattr`` to a function that looks
+nothing up. Everything else is refused as PyTorch refuses it.
+
+Importing this module registers the loaders, so that mmengine, mmdet, mmpretrain and a user's own script use them for
+test, resume, inference and ``init_cfg``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any, Union
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_rank
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # NumPy 1
+    from numpy.core import multiarray
+
+MapLocation = Union[str, torch.device, Callable, None]
+
+
+class _PickledHistory:
+    """Takes the place of a pickled ``HistoryBuffer``: its numbers, without its methods."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.log_history = np.asarray(state['_log_history'], dtype=float)
+        self.count_history = np.asarray(state['_count_history'], dtype=float)
+        self.max_length = int(state['_max_length'])
+
+
+def _no_method(owner: Any, name: str) -> None:
+    """Takes the place of ``getattr``, by which a pickled ``HistoryBuffer`` refers to its own methods."""
+    if owner is not _PickledHistory:
+        raise pickle.UnpicklingError(f'refused to look up {name!r} in {owner!r}: only a HistoryBuffer may')
+
+
+def _safe_names() -> list[tuple[Any, str]]:
+    """The names a checkpoint of mmengine's may use beyond PyTorch's own, and what each is bound to."""
+    names = [(_PickledHistory, 'mmengine.logging.history_buffer.HistoryBuffer'), (_no_method, 'builtins.getattr')]
+    names += [(np.ndarray, 'numpy.ndarray'), (np.dtype, 'numpy.dtype')]
+    for package in ('numpy.core', 'numpy._core'):
+        names.append((multiarray._reconstruct, f'{package}.multiarray._reconstruct'))
+        names.append((multiarray.scalar, f'{package}.multiarray.scalar'))
+    for kind in (np.bool_, *np.sctypeDict.values()):
+        dtype = type(np.dtype(kind))
+        names.append((dtype, f'{dtype.__module__}.{dtype.__qualname__}'))
+    return list(dict.fromkeys(names))
+
+
+@contextlib.contextmanager
+def _safe_loading() -> Iterator[None]:
+    if not hasattr(torch.serialization, 'safe_globals'):  # PyTorch < 2.5 cannot be told names
+        yield
+        return
+    with torch.serialization.safe_globals(_safe_names()):
+        yield
+
+
+def history_to_plain(buffer: HistoryBuffer) -> dict:
+    """A ``HistoryBuffer`` as tensors and numbers, which load anywhere."""
+    log_history, count_history = (torch.from_numpy(np.asarray(values, dtype=float)) for values in buffer.data)
+    return dict(log_history=log_history, count_history=count_history, max_length=buffer.max_length)
+
+
+def _restore_history(checkpoint: Any) -> Any:
+    """Put ``HistoryBuffer`` objects back where a checkpoint has their numbers."""
+    hub = checkpoint.get('message_hub') if isinstance(checkpoint, dict) else None
+    for key, value in (hub or {}).get('log_scalars', {}).items():
+        if isinstance(value, _PickledHistory):
+            value = vars(value)
+        if isinstance(value, dict) and value.keys() == {'log_history', 'count_history', 'max_length'}:
+            arrays = (np.asarray(value[name], dtype=float) for name in ('log_history', 'count_history'))
+            hub['log_scalars'][key] = HistoryBuffer(*arrays, max_length=value['max_length'])
+    return checkpoint
+
+
+def load_local(filename: str, map_location: MapLocation = None) -> Any:
+    """Load a checkpoint file in PyTorch's safe mode.
+
+    Args:
+        filename: Path of the file.
+        map_location: As in :func:`torch.load`.
+
+    Raises:
+        FileNotFoundError: There is no such file; names those like it in the folder.
+        RuntimeError: The file is truncated or no checkpoint.
+        pickle.UnpicklingError: The file would run code when loaded.
+    """
+    filename = os.path.expanduser(filename)
+    if not os.path.isfile(filename):
+        folder = os.path.dirname(filename) or '.'
+        files = [name for name in os.listdir(folder) if name.endswith('.pth')] if os.path.isdir(folder) else []
+        near = difflib.get_close_matches(os.path.basename(filename), files) or sorted(files)[:5]
+        hint = f'; {folder} has {", ".join(near)}' if near else ''
+        raise FileNotFoundError(f'no checkpoint at {filename}{hint}')
+    with _explained(filename), _safe_loading():
+        return _restore_history(torch.load(filename, map_location=map_location))
+
+
+@contextlib.contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Say in plain words why a checkpoint doesn't load."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        if 'Unsupported' in str(error) or 'Trying to' in str(error) or 'refused' in str(error):
+            raise pickle.UnpicklingError(
+                f'{source} holds more than weights and was refused, as loading it could run any code. Load it only if '
+                f'you trust its author, convert it to plain weights there, and come back. What was refused: {error}'
+            ) from error
+        raise RuntimeError(f'{source} is no checkpoint, or a damaged one: {error}') from error
+    except (EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        size = f' ({os.path.getsize(source):,} bytes)' if os.path.isfile(source) else ''
+        raise RuntimeError(
+            f'{source}{size} is truncated or no PyTorch checkpoint. Copy or download it again. ({error})'
+        ) from error
+
+
+def load_http(
+    filename: str, map_location: MapLocation = None, model_dir: str | None = None, progress: bool = True
+) -> Any:
+    """Download a checkpoint, once a machine, and load it in PyTorch's safe mode."""
+
+    def load() -> Any:
+        with _explained(filename), _safe_loading():
+            checkpoint = torch.hub.load_state_dict_from_url(
+                filename, model_dir=model_dir, map_location=map_location, progress=progress, weights_only=True
+            )
+        return _restore_history(checkpoint)
+
+    if get_rank() == 0:
+        checkpoint = load()
+    barrier()
+    return checkpoint if get_rank() == 0 else load()
+
+
+def _load_named(filename: str, map_location: MapLocation, urls: dict[str, str], source: str) -> Any:
+    name = filename.split('://', 1)[1]
+    if name not in urls:
+        near = difflib.get_close_matches(name, urls) or sorted(urls)[:5]
+        raise KeyError(f'{source} has no checkpoint named {name!r}; near names: {", ".join(near)}')
+    return load_http(urls[name], map_location)
+
+
+def load_torchvision(filename: str, map_location: MapLocation = None) -> Any:
+    """Load ``torchvision://NAME`` in PyTorch's safe mode."""
+    return _load_named(filename, map_location, get_torchvision_models(), 'torchvision')
+
+
+def load_openmmlab(filename: str, map_location: MapLocation = None) -> Any:
+    """Load ``open-mmlab://NAME`` in PyTorch's safe mode."""
+    return _load_named(filename, map_location, get_external_models(), 'open-mmlab')
+
+
+CheckpointLoader.register_scheme('', load_local, force=True)
+CheckpointLoader.register_scheme(('http://', 'https://'), load_http, force=True)
+CheckpointLoader.register_scheme(('torchvision://', 'modelzoo://'), load_torchvision, force=True)
+CheckpointLoader.register_scheme(('open-mmlab://', 'openmmlab://'), load_openmmlab, force=True)

@@ -1,0 +1,51 @@
+"""Reading a config file, with errors that say what is near."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from pathlib import Path
+
+from mmengine.config import Config
+
+# mmengine 0.10 imports pkg_resources for every config it reads, and setuptools warns each time.
+warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file and merge ``options`` into it.
+
+    Args:
+        path: Path of the config.
+        options: Settings to override, as ``--cfg-options`` gives them: dotted keys and their values.
+
+    Raises:
+        FileNotFoundError: There is no such file; names those that are near.
+        ValueError: The file isn't a valid config.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f'no config at {path}{_near_configs(file)}')
+    try:
+        config = Config.fromfile(path)
+    except (SyntaxError, KeyError, OSError, TypeError) as error:
+        raise ValueError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
+    if options:
+        config.merge_from_dict(options)
+    return config
+
+
+def set_work_dir(config: Config, work_dir: str | None, path: str) -> None:
+    """Set where a run writes: the command line's folder, else the config's, else ``work_dirs/CONFIG_NAME``."""
+    if work_dir is not None:
+        config.work_dir = work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = os.path.join('work_dirs', Path(path).stem)
+
+
+def _near_configs(file: Path) -> str:
+    folder = file.parent if file.parent.is_dir() else Path('configs')
+    names = {p.name: p for p in sorted(folder.rglob('*.py')) if '_base_' not in p.parts} if folder.is_dir() else {}
+    near = difflib.get_close_matches(file.name, names, n=3, cutoff=0.5) or list(names)[:5]
+    return f'; did you mean {" or ".join(str(names[name]) for name in near)}?' if near else ''

@@ -1,0 +1,51 @@
+"""Building mmengine's runner: on GPUs as mmengine does it, without one on the CPU, distributed runs over gloo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import torch.distributed
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def build_runner(config: Config, launcher: str = 'none') -> Runner:
+    """Build the runner of a config.
+
+    mmengine's own launchers select a CUDA device; where there is none, this starts the process group over gloo and
+    wraps the model without a device.
+
+    Args:
+        config: The whole config, ``work_dir`` included.
+        launcher: ``'none'``, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``. Defaults to ``'none'``.
+    """
+    config.launcher = launcher
+    if launcher != 'none' and get_device() == 'cpu':
+        _init_cpu_process_group(launcher)
+        config.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=config.get('find_unused_parameters', False),
+        )
+    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+
+
+def _init_cpu_process_group(launcher: str) -> None:
+    if launcher == 'slurm':
+        nodes = os.environ['SLURM_NODELIST']
+        hosts = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
+        os.environ.setdefault('MASTER_ADDR', hosts.stdout.split()[0])
+        os.environ.setdefault('MASTER_PORT', '29500')
+        os.environ['RANK'] = os.environ['SLURM_PROCID']
+        os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
+        os.environ['LOCAL_RANK'] = os.environ['SLURM_LOCALID']
+    elif launcher == 'mpi':
+        os.environ['RANK'] = os.environ['OMPI_COMM_WORLD_RANK']
+        os.environ['WORLD_SIZE'] = os.environ['OMPI_COMM_WORLD_SIZE']
+        os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+        os.environ.setdefault('MASTER_PORT', '29500')
+    torch.distributed.init_process_group('gloo')
