@@ -15,7 +15,8 @@ train_dataloader = dict(
         ann_file='ImageSets/Main/trainval.txt',
         data_prefix=dict(sub_data_root=''),
         metainfo=metainfo,
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        # one box here has no width; unless it is left out, the loss is infinite
+        filter_cfg=dict(filter_empty_gt=True, min_size=32, bbox_min_size=1),
         pipeline={{_base_.train_pipeline}},
     ),
 )

@@ -141,15 +141,28 @@ def _check_voc(dataset: dict, split: str) -> None:
     _require_images(root, [f'{images}/{name}.jpg' for name in names], split, file)
     _require_images(root, [f'{annotations}/{name}.xml' for name in names], split, file)
     found: Counter[str] = Counter()
+    flat = []
     for name in names:
         path = root / annotations / f'{name}.xml'
         try:
-            found.update(box.findtext('name') for box in ElementTree.parse(path).getroot().iter('object'))
-        except ElementTree.ParseError as error:
-            raise ValueError(f'{split} data: {path} is no valid XML, perhaps truncated: {error}') from error
+            boxes = list(ElementTree.parse(path).getroot().iter('object'))
+            flat += [path for box in boxes if _is_flat(box)]
+        except (ElementTree.ParseError, TypeError, ValueError) as error:
+            raise ValueError(f'{split} data: {path} is no valid VOC annotation, perhaps truncated: {error}') from error
+        found.update(box.findtext('name') for box in boxes)
     classes = _classes(dataset)
     # A class without a box is normal in a small set; together with boxes of unknown classes it is a wrong name.
     if not set(classes) <= set(found) and not set(found) <= set(classes):
         raise _class_error(split, root / annotations, classes, sorted(found))
     if split == 'train' and not found:
         raise ValueError(f'{split} data: no image of {file} has a box, so there is nothing to train on')
+    if split == 'train' and flat and not (dataset.get('filter_cfg') or {}).get('bbox_min_size'):
+        raise ValueError(
+            f'{split} data: {len(flat)} boxes have no width or height, the first in {flat[0]}; one of them makes the '
+            f"loss infinite. Set the data set's filter_cfg=dict(bbox_min_size=1) to leave them out"
+        )
+
+
+def _is_flat(box: ElementTree.Element) -> bool:
+    xmin, ymin, xmax, ymax = (float(box.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+    return xmax - xmin < 1 or ymax - ymin < 1
