@@ -96,7 +96,9 @@ class EAN(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f'EAN: expected a feature map of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}')
+            raise ValueError(
+                f'EAN: expected a feature map of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}'
+            )
         return norm_gate(x, *self.fold(), self.eps)
 
     def extra_repr(self) -> str:

@@ -91,3 +91,8 @@ class EANResNet(ResNet):
         if kwargs['block'] is PluginBasicBlock and self.zero_init_residual and isinstance(self.init_cfg, list):
             kwargs['init_cfg'] = dict(type='Constant', val=0, override=dict(name='norm2'))
         return super().make_res_layer(**kwargs)
+
+    def train(self, mode: bool = True) -> EANResNet:
+        """Training mode, except what is frozen. Returns the backbone, as PyTorch's does and MMDetection's doesn't."""
+        super().train(mode)
+        return self

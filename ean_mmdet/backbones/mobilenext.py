@@ -91,10 +91,8 @@ class SandglassBlock(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) → (N, out_channels, H / stride, W / stride)."""
-        if self.with_cp and x.requires_grad:
-            out = checkpoint(self.branch, x, use_reentrant=False)
-        else:
-            out = self.branch(x)
+        with_cp = self.with_cp and x.requires_grad
+        out = checkpoint(self.branch, x, use_reentrant=False) if with_cp else self.branch(x)
         return out + x if self.with_shortcut else out
 
 
@@ -176,9 +174,7 @@ class MobileNeXt(BaseModule):
         self.expansion_indices = tuple(expansion_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        common = dict(
-            conv_cfg=conv_cfg, norm_cfg=norm_cfg or dict(type='BN'), act_cfg=act_cfg or dict(type='ReLU6')
-        )
+        common = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg or dict(type='BN'), act_cfg=act_cfg or dict(type='ReLU6'))
 
         channels = make_divisible(32 * widen_factor, 8)
         self.stem = ConvModule(3, channels, 3, stride=2, padding=1, **common)

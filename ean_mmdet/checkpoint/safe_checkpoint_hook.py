@@ -11,6 +11,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..errors import InputError
+from .fit import check_fit
 from .safe_load import history_to_plain
 
 
@@ -51,26 +53,13 @@ class SafeCheckpointHook(Hook):
         """Refuse a checkpoint that doesn't fit the model.
 
         Raises:
-            ValueError: No weight in common, or no training state where there must be some.
+            InputError: No weight in common, or no training state where there must be some.
         """
-        weights = checkpoint.get('state_dict', checkpoint)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        own = model.state_dict()
-        shared = sum(key in own and own[key].shape == getattr(value, 'shape', None) for key, value in weights.items())
         source = runner._load_from or 'the checkpoint'
-        if not shared:
-            raise ValueError(
-                f'{source} has no weight in common with this {type(model).__name__}. It has {_sample(weights)}; '
-                f'the model has {_sample(own)}. Is it a checkpoint of another model, or of a backbone alone '
-                f'(for which there is init_cfg)?'
-            )
+        check_fit(model, checkpoint, source)
         if runner._resume and 'optimizer' not in checkpoint:
-            raise ValueError(
-                f'{source} has weights but no training state (optimizer, iteration), so training cannot resume from it. '
-                f'To start from its weights, give it as load_from: --cfg-options load_from={source}'
+            raise InputError(
+                f'{source} has weights but no training state (optimizer, iteration), so training cannot resume from '
+                f'it. To start from its weights, give it as load_from: --cfg-options load_from={source}'
             )
-
-
-def _sample(weights: dict) -> str:
-    keys = list(weights)
-    return ', '.join(keys[:2]) + (f' and {len(keys) - 2} more' if len(keys) > 2 else '') if keys else 'none'
