@@ -19,6 +19,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, Union
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class _PickledHistory:
     def __setstate__(self, state: dict) -> None:
         self.log_history = np.asarray(state['_log_history'], dtype=float)
         self.count_history = np.asarray(state['_count_history'], dtype=float)
-        self.max_length = int(state['_max_length'])
+        self.max_length = int(state['max_length'])
 
 
 def _no_method(owner: Any, name: str) -> None:
@@ -123,6 +124,11 @@ def _explained(source: str) -> Iterator[None]:
             f'{source} is damaged, no PyTorch checkpoint, or holds more than weights, which was refused, as loading it '
             f'could run any code. If you trust its author, convert it to plain weights there. What was refused: {error}'
         ) from error
+    except URLError as error:
+        raise InputError(
+            f'{source} could not be downloaded: {error.reason}. Download it elsewhere and give its path, or put it into '
+            f'{torch.hub.get_dir()}/checkpoints'
+        ) from error
     except (EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         size = f' ({os.path.getsize(source):,} bytes)' if os.path.isfile(source) else ''
         raise InputError(
@@ -133,7 +139,17 @@ def _explained(source: str) -> Iterator[None]:
 def load_http(
     filename: str, map_location: MapLocation = None, model_dir: str | None = None, progress: bool = True
 ) -> Any:
-    """Download a checkpoint, once a machine, and load it in PyTorch's safe mode."""
+    """Download a checkpoint, once a run, and load it in PyTorch's safe mode.
+
+    Args:
+        filename: The URL.
+        map_location: As in :func:`torch.load`.
+        model_dir: Folder to keep the file in. Defaults to None: that of :func:`torch.hub.load_state_dict_from_url`.
+        progress: Whether to show the download's progress. Defaults to True.
+
+    Raises:
+        InputError: It cannot be downloaded, or what :func:`load_local` refuses.
+    """
 
     def load() -> Any:
         with _explained(filename), _safe_loading():

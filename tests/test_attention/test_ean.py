@@ -53,9 +53,8 @@ def test_gradcheck(weight_norm):
 @pytest.mark.parametrize('channels,groups', [(256, 64), (96, 8), (64, 64), (5, 1)])
 def test_parameters_are_shared_by_the_groups(channels, groups):
     module = EAN(channels, groups=groups)
-    assert {name: tuple(p.shape) for name, p in module.named_parameters()} == {
-        name: (channels // groups,) for name in ('weight', 'bias', 'alpha', 'delta')
-    }
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    assert shapes == dict.fromkeys(('weight', 'bias', 'alpha', 'delta'), (channels // groups,))
 
 
 def test_halves_its_input_at_the_start():

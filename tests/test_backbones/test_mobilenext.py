@@ -131,7 +131,7 @@ def test_norm_and_activation_of_ones_own():
 def test_init_cfg_is_followed():
     backbone = small(init_cfg=dict(type='Constant', val=0.5, layer='Conv2d'))
     backbone.init_weights()
-    # the stem is mmcv's ConvModule, which initialises itself where it is a direct child, as in MMDetection's MobileNetV2
+    # the stem is mmcv's ConvModule, which initialises itself where it is a direct child, as in MobileNetV2
     convs = [m for name, m in backbone.named_modules() if isinstance(m, nn.Conv2d) and not name.startswith('stem')]
     assert len(convs) == 73 and all((conv.weight == 0.5).all() for conv in convs)
 
