@@ -20,9 +20,8 @@ def main() -> None:
         make_sample_dataset(args.root, args.train, args.val, tuple(args.size), args.seed)
     except ValueError as error:
         parser.error(str(error))
-    print(
-        f'{args.train} training and {args.val} validation images are in {args.root} ({time.monotonic() - start:.0f} s)'
-    )
+    seconds = time.monotonic() - start
+    print(f'{args.train} training and {args.val} validation images are in {args.root} ({seconds:.0f} s)')
 
 
 if __name__ == '__main__':

@@ -9,8 +9,8 @@ metainfo = dict(
 input_size = (192, 192)
 max_iters = 600
 
-# The expansions of the first blocks with strides 16 and 32, the last block, and one level of the neck's: 24, 12, 6 and 3
-# cells a side. A network trained from scratch learns sooner on its shallower features.
+# The expansions of the first blocks with strides 16 and 32, the last block, and one level of the neck's: 24, 12, 6
+# and 3 cells a side. A network trained from scratch learns sooner on its shallower features.
 level_channels = (144, 288, 640, 256)
 model = dict(
     backbone=dict(type='EANMobileNeXt', groups=8, widen_factor=0.5, expansion_indices=(3, 5)),

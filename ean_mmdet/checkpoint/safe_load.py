@@ -126,8 +126,8 @@ def _explained(source: str) -> Iterator[None]:
         ) from error
     except URLError as error:
         raise InputError(
-            f'{source} could not be downloaded: {error.reason}. Download it elsewhere and give its path, or put it into '
-            f'{torch.hub.get_dir()}/checkpoints'
+            f'{source} could not be downloaded: {error.reason}. Download it elsewhere and give its path, or put it '
+            f'into {torch.hub.get_dir()}/checkpoints'
         ) from error
     except (EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         size = f' ({os.path.getsize(source):,} bytes)' if os.path.isfile(source) else ''

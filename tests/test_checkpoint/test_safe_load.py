@@ -30,7 +30,7 @@ def as_stock_mmengine_saves(path, **extra):
 
 def test_stock_checkpoints_load_with_safe_loading_on(tmp_path):
     saved = as_stock_mmengine_saves(tmp_path / 'stock.pth')
-    with pytest.raises(pickle.UnpicklingError, match='HistoryBuffer|getattr|numpy'):
+    with pytest.raises(pickle.UnpicklingError, match=r'HistoryBuffer|getattr|numpy'):
         torch.load(tmp_path / 'stock.pth')  # so the safe mode is on, and this is no test of nothing
     loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'stock.pth'), map_location='cpu')
     buffer = loaded['message_hub']['log_scalars']['train/loss']
@@ -130,7 +130,7 @@ def test_missing_truncated_and_foreign_files_are_named(tmp_path):
 def test_no_network_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     # nothing listens on this port of this machine
-    with pytest.raises(InputError, match='could not be downloaded.*Download it elsewhere'):
+    with pytest.raises(InputError, match=r'could not be downloaded.*Download it elsewhere'):
         CheckpointLoader.load_checkpoint('http://127.0.0.1:9/weights.pth')
 
 

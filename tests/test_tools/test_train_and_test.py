@@ -107,16 +107,8 @@ def test_two_processes_end_with_the_same_weights_and_map(trained, tiny, tested, 
         "custom_hooks = [dict(type='SafeCheckpointHook'), dict(type='DumpWeights')]\n"
     )
     work_dir = tmp_path / 'run'
-    result = run_tool(
-        'dist_train.sh',
-        config,
-        2,
-        '--work-dir',
-        work_dir,
-        '--auto-scale-lr',
-        PORT=free_port(),
-        PYTHONPATH=str(tmp_path),
-    )
+    environment = dict(PORT=free_port(), PYTHONPATH=str(tmp_path))
+    result = run_tool('dist_train.sh', config, 2, '--work-dir', work_dir, '--auto-scale-lr', **environment)
     first, second = (torch.load(tmp_path / f'rank{rank}.pt') for rank in range(2))
     assert first.keys() == second.keys()
     for key, value in first.items():
@@ -155,7 +147,7 @@ def test_mmdetections_own_tools_run_our_configs(tool, trained, tiny, tmp_path, r
 @pytest.mark.parametrize(
     'tool,arguments,message',
     [
-        ('train.py', ['configs/ssdlite320_ean_mobilenext_coc.py'], 'did you mean configs/ssdlite320_ean_mobilenext_coco'),
+        ('train.py', ['configs/ssdlite320_ean_mobilenext_coc.py'], 'did you mean configs/ssdlite320_ean'),
         ('train.py', ['{tiny}', '--cfg-options', 'data_root=x', 'train_dataloader.dataset.data_root=/nowhere'],
          'no folder /nowhere'),
         ('train.py', ['{tiny}', '--cfg-options', 'train_dataloader.dataset.ann_file=annotations/no.json'], 'no.json'),
@@ -190,8 +182,9 @@ def test_launchers_say_how_they_are_used(run_tool):
         assert result.returncode == 2 and f'tools/{tool} ' in result.stdout
 
 
-@pytest.mark.parametrize(
-    'tool', sorted(path.name for path in (ROOT / 'tools').glob('*.py') if path.stem != 'quickstart')
-)
+TOOLS = sorted(path.name for path in (ROOT / 'tools').glob('*.py') if path.stem != 'quickstart')
+
+
+@pytest.mark.parametrize('tool', TOOLS)
 def test_help(tool, run_tool):
     assert 'usage:' in run_tool(tool, '--help').stdout
