@@ -58,7 +58,7 @@ def main() -> None:
         )
         unreadable = []
         for path in track(images, description='Detecting'):
-            image = mmcv.imread(str(path), channel_order='rgb')
+            image = mmcv.imread(str(path))
             if image is None:
                 unreadable.append(path)
                 continue
@@ -66,7 +66,7 @@ def main() -> None:
             name = path.relative_to(root)
             visualizer.add_datasample(
                 path.stem,
-                image,
+                mmcv.bgr2rgb(image),
                 data_sample=sample,
                 draw_gt=False,
                 pred_score_thr=args.score_thr,

@@ -2,6 +2,8 @@
 
 import argparse
 
+from mmengine.device import get_device
+
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet import engine
 from ean_mmdet.datasets import check_data
@@ -34,6 +36,8 @@ def main() -> None:
         config = engine.load_config(args.config, args.cfg_options)
         engine.set_work_dir(config, args.work_dir, args.config)
         if args.amp:
+            if get_device() == 'cpu':
+                raise InputError("--amp needs a GPU: mmengine's AmpOptimWrapper has no mode for the CPU")
             config.optim_wrapper.type = 'AmpOptimWrapper'
             config.optim_wrapper.setdefault('loss_scale', 'dynamic')
         if args.auto_scale_lr:

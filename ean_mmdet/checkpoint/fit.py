@@ -1,5 +1,8 @@
 """Whether a checkpoint is one of this model at all."""
 
+import re
+
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 from ..errors import InputError
@@ -16,8 +19,11 @@ def check_fit(model: nn.Module, checkpoint: dict, source: str) -> None:
     Raises:
         InputError: No key of the same name and shape in common.
     """
-    weights = checkpoint.get('state_dict', checkpoint)
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
     own = model.state_dict()
+    # mmengine drops the prefix of a wrapped model's checkpoint
+    weights = {re.sub(r'^module\.', '', key): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
     if not any(key in own and own[key].shape == getattr(value, 'shape', None) for key, value in weights.items()):
         raise InputError(
             f'{source} has no weight in common with this {type(model).__name__}. It has {_sample(weights)}; the model '

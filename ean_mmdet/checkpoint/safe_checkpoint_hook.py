@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -55,9 +54,8 @@ class SafeCheckpointHook(Hook):
         Raises:
             InputError: No weight in common, or no training state where there must be some.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         source = runner._load_from or 'the checkpoint'
-        check_fit(model, checkpoint, source)
+        check_fit(runner.model, checkpoint, source)
         if runner._resume and 'optimizer' not in checkpoint:
             raise InputError(
                 f'{source} has weights but no training state (optimizer, iteration), so training cannot resume from '

@@ -129,7 +129,7 @@ def _explained(source: str) -> Iterator[None]:
             f'{source} could not be downloaded: {error.reason}. Download it elsewhere and give its path, or put it '
             f'into {torch.hub.get_dir()}/checkpoints'
         ) from error
-    except (EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         size = f' ({os.path.getsize(source):,} bytes)' if os.path.isfile(source) else ''
         raise InputError(
             f'{source}{size} is truncated or no PyTorch checkpoint. Copy or download it again. ({error})'
