@@ -5,7 +5,6 @@ from torch import nn
 
 from ean_mmdet.attention import AN
 
-
 # PyTorch's hard sigmoid multiplies its gradient with 1/6 in single precision.
 TOLERANCE = 1e-6
 
