@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from .. import attention
 from ..attention import AN, CA, CBAM, ECA, ELA, SA, SE, SGE
+from ..errors import InputError
 
 ATTENTION = tuple(getattr(attention, name) for name in attention.__all__)
 
@@ -165,13 +166,13 @@ def input_shape(config: Config) -> tuple[int, int]:
     An image that is resized with its ratio kept is taken to fill the scale, the longer side across.
 
     Raises:
-        ValueError: The test pipeline fixes no size.
+        InputError: The test pipeline fixes no size.
     """
     loader = config.get('test_dataloader') or {}
     steps = loader.get('dataset', {}).get('pipeline') or config.get('test_pipeline') or []
     sizes = [step[key] for step in steps for key in ('scale', 'crop_size') if key in step]
     if not sizes:
-        raise ValueError('the test pipeline of the config fixes no size: give one with --shape HEIGHT WIDTH')
+        raise InputError('the test pipeline of the config fixes no size: give one with --shape HEIGHT WIDTH')
     size = sizes[-1]
     width, height = (size, size) if isinstance(size, int) else size
     divisor = config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1)

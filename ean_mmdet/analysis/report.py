@@ -16,6 +16,8 @@ from .complexity import Complexity, build_model, count_model, input_shape, stage
 from .paper_tables import TABLES, CountedRow, PaperRow, count_table
 
 UNITS = {'M': 1e6, 'G': 1e9}
+# Where the papers' rows are: the EAN paper's, AN's and ELA's.
+FOLDERS = ('.', 'an', 'ela')
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ For any config, `python tools/complexity.py CONFIG` prints the same figures stag
 
 
 def model_zoo(configs: Path, progress: Callable[[str], object] = lambda name: None) -> str:
-    """The model zoo's page in Markdown: the paper's tables and a list of all configs.
+    """The model zoo's page in Markdown: the paper's tables and a list of the configs.
 
     Args:
         configs: Folder of the configs.
@@ -203,13 +205,13 @@ def model_zoo(configs: Path, progress: Callable[[str], object] = lambda name: No
 def _config_table(configs: Path) -> Table:
     paper = {row.config: (number, row) for number in TABLES for group in TABLES[number].groups for row in group}
     rows = []
-    for file in sorted(configs.glob('*.py')):
+    for file in (file for folder in FOLDERS for file in sorted((configs / folder).glob('*.py'))):
         config = Config.fromfile(file)
         params = sum(p.numel() for p in build_model(config).parameters())
         number, row = paper.get(file.stem, (None, None))
         rows.append(
             (
-                f'[{file.stem}](../configs/{file.name})',
+                f'[{file.stem}](../configs/{file.relative_to(configs).as_posix()})',
                 _headline(file),
                 f'{params / 1e6:.3f}',
                 f'{number}' if number else '',

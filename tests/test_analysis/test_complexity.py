@@ -9,6 +9,7 @@ from thop import profile
 from torch import nn
 
 from ean_mmdet.analysis import ComplexityCounter, build_model, count_model, input_shape, stage_names, stage_table
+from ean_mmdet.errors import InputError
 
 
 def classifier(backbone, channels):
@@ -153,7 +154,7 @@ def test_types_without_a_rule_are_named():
     [
         ('configs/ssdlite320_mobilenext_voc.py', (320, 320)),
         ('configs/faster_rcnn_r50_coco.py', (800, 1344)),  # 1333, padded to a multiple of 32
-        ('configs/yolox_nano_voc.py', (416, 416)),
+        ('configs/ela/yolox_nano_voc.py', (416, 416)),
     ],
 )
 def test_input_shape(request, path, shape):
@@ -164,7 +165,7 @@ def test_input_shape_of_a_classifier():
     pipeline = [dict(type='ResizeEdge', scale=256, edge='short'), dict(type='CenterCrop', crop_size=224)]
     config = Config(dict(model={}, test_dataloader=dict(dataset=dict(pipeline=pipeline))))
     assert input_shape(config) == (224, 224)
-    with pytest.raises(ValueError, match='give one with --shape'):
+    with pytest.raises(InputError, match='give one with --shape'):
         input_shape(Config(dict(model={})))
 
 

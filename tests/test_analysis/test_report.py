@@ -7,10 +7,11 @@ from rich.console import Console
 
 from ean_mmdet.analysis import Table, build_model, model_zoo, paper_table
 from ean_mmdet.analysis.paper_tables import TABLES
-from ean_mmdet.analysis.report import difference
+from ean_mmdet.analysis.report import FOLDERS, difference
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
+FILES = {file.stem: file for folder in FOLDERS for file in (CONFIGS / folder).glob('*.py')}
 
 
 @pytest.fixture(scope='module')
@@ -114,15 +115,15 @@ def models():
 
 
 def test_metafile_has_every_config(models):
-    assert set(models) == {file.stem for file in CONFIGS.glob('*.py')}
+    assert set(models) == set(FILES)
     for name, model in models.items():
-        assert model.config == f'configs/{name}.py'
+        assert model.config == FILES[name].relative_to(ROOT).as_posix()
         assert model.in_collection in ('EAN', 'ELA', 'AN')
 
 
 def test_metafile_agrees_with_the_configs(models):
     for name, model in models.items():
-        config = Config.fromfile(CONFIGS / f'{name}.py')
+        config = Config.fromfile(FILES[name])
         metadata = model.data['Metadata'].data
         network = build_model(config)
         assert metadata['Parameters'] == sum(p.numel() for p in network.parameters()), name

@@ -1,4 +1,4 @@
-"""Every config builds and takes a training step on random images."""
+"""Every config of the papers' rows builds and takes a training step on random images."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import nn
 from ean_mmdet.analysis import build_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+FILES = {file.stem: file for folder in ('.', 'an', 'ela') for file in sorted((CONFIGS / folder).glob('*.py'))}
 ROWS = {
     f'{detector}_{module}{network}_{data}': plain
     for detector, network, data in (
@@ -43,10 +44,10 @@ def test_rows_are_two_lines_on_the_plain_one(name):
     assert len(lines) == 2 and lines[1].startswith('model = dict(backbone=dict(')
 
 
-@pytest.mark.parametrize('name', sorted(file.stem for file in CONFIGS.glob('*.py')))
+@pytest.mark.parametrize('name', FILES)
 def test_builds_and_trains_a_step(name):
     torch.manual_seed(0)
-    config = Config.fromfile(CONFIGS / f'{name}.py')
+    config = Config.fromfile(FILES[name])
     config.model.data_preprocessor.pop('batch_augments', None)  # YOLOX enlarges its images
     for backbone in (config.model.backbone, config.model.backbone.get('backbone', {})):
         backbone.pop('init_cfg', None)  # nothing is downloaded
@@ -67,7 +68,7 @@ def test_builds_and_trains_a_step(name):
 
 
 def test_what_yolox_reads():
-    config = Config.fromfile(CONFIGS / 'yolox_nano_ela_voc.py')
+    config = Config.fromfile(FILES['yolox_nano_ela_voc'])
     mixed = config.train_dataloader.dataset
     assert mixed.type == 'MultiImageMixDataset' and mixed.pipeline[0].type == 'Mosaic'
     assert [part.ann_file for part in mixed.dataset.datasets] == [
@@ -81,8 +82,8 @@ def test_what_yolox_reads():
 
 
 def test_ela_in_every_block_of_yolox():
-    model = build_model(Config.fromfile(CONFIGS / 'yolox_nano_ela_voc.py'))
-    plain = build_model(Config.fromfile(CONFIGS / 'yolox_nano_voc.py'))
+    model = build_model(Config.fromfile(FILES['yolox_nano_ela_voc']))
+    plain = build_model(Config.fromfile(FILES['yolox_nano_voc']))
     added = {name.rsplit('.', 2)[0] for name in set(model.state_dict()) - set(plain.state_dict())}
     assert set(plain.state_dict()) <= set(model.state_dict())
     assert len(added) == 8 and all(name.endswith('conv2.pointwise_conv.bn_attention') for name in added)

@@ -2,8 +2,8 @@
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/datasets/coco_instance.py',
-    './_base_/schedules/schedule_200k.py',
-    './_base_/default_runtime.py',
+    '../_base_/schedules/schedule_200k.py',
+    '../_base_/default_runtime.py',
 ]
 
 # The plain ResNet-50 checkpoint that the base loads has no second norm for AN, which therefore starts afresh: no stage
