@@ -12,6 +12,7 @@ The formulas are those of :mod:`.norm_gate`; all arithmetic is in float32.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -20,10 +21,12 @@ import triton.language as tl
 from torch import Tensor
 
 MIN_CAPABILITY = (7, 0)
-SMALL_TILE = 4096  # elements, where planes are small and a tile packs several
-LARGE_TILE = 8192  # elements, where planes are large and a program passes over them tile by tile
-WHOLE_TILE = 16384  # elements at most of planes that a tile holds whole
-CHANNELS_TILE = 64  # channels of a tile in channels_last: 128 bytes in a row in half precision
+# A program's tile, in elements. Chosen from what the compiler says of registers and what that leaves of programs on a
+# multiprocessor: enough to keep its loads under way, few enough that a plane's second read still finds it in L2.
+WHOLE_TILE = 8192  # at most, of planes that it holds whole
+TILE = 4096  # where it packs several planes, and in channels_last
+LARGE_TILE = 8192  # where it passes over one large plane
+MIN_CHANNELS, CHANNELS = 16, 64  # in channels_last, side by side in memory: 128 bytes in half precision
 MAX_SPLITS = 32  # programs that share a block of planes at most
 
 # No specialization on sizes: what the compiler needs to know of them is in ALIGN.
@@ -82,39 +85,50 @@ def _moments(
 ):  # fmt: skip
     """Mean, and sum of squared differences from it, of the pixels ``begin`` to ``end`` of each plane.
 
-    Welford's update in every element of the tile, so a large mean doesn't cost the variance its digits.
+    Sums are of differences from the first tile's mean, so a large mean doesn't cost the variance its digits.
     """
-    mean = tl.zeros((PLANES, PIXELS), tl.float32)
-    squares = tl.zeros((PLANES, PIXELS), tl.float32)
-    seen = 0.0
-    for first in range(begin, end, PIXELS):
+    offsets, mask = _tile(start, valid, begin, end, channels, CHANNELS_LAST, PIXELS, ALIGN)
+    tile = _read(x, offsets, mask, True)
+    origin = tl.sum(tile, 1) / tl.minimum(end - begin, PIXELS)
+    total = tl.where(mask, tile - origin[:, None], 0.0)
+    squares = total * total
+    for first in range(begin + PIXELS, end, PIXELS):
         offsets, mask = _tile(start, valid, first, end, channels, CHANNELS_LAST, PIXELS, ALIGN)
-        tile = _read(x, offsets, mask, True)
-        seen += 1.0
-        difference = tl.where(mask, tile - mean, 0.0)
-        mean += difference / seen
-        squares += difference * (tl.where(mask, tile, mean) - mean)
-    # Columns beyond the end in the last tile have seen one pixel less.
-    count = ((end - begin - tl.arange(0, PIXELS) + PIXELS - 1) // PIXELS).to(tl.float32)[None, :]
-    total = tl.sum(count * mean, 1) / (end - begin)
-    squares += count * (mean - total[:, None]) * (mean - total[:, None])
-    return total, tl.sum(squares, 1)
+        difference = tl.where(mask, _read(x, offsets, mask, True) - origin[:, None], 0.0)
+        total += difference
+        squares += difference * difference
+    sums = tl.sum(total, 1)
+    shift = sums / (end - begin)
+    return origin + shift, tl.maximum(tl.sum(squares, 1) - sums * shift, 0.0)
 
 
 @triton.jit
-def _gate(tile, offsets, mask, mean, factor, shift, residual, y, RELU: tl.constexpr):
+def _exponent(scale, shift, rstd):
+    """Factor and offset, a plane, of exp2's argument in the sigmoid of scale · (x - mean) · rstd + shift."""
+    return (-1.4426950408889634 * scale * rstd)[:, None], (-1.4426950408889634 * shift)[:, None]
+
+
+@triton.jit
+def _mask(centred, factor, offset):
+    """The mask. In half precision it is arithmetic that takes the time, and a division three times this root's."""
+    root = tl.rsqrt(1.0 + tl.exp2(centred * factor + offset))
+    return root * root
+
+
+@triton.jit
+def _gate(tile, offsets, mask, mean, factor, offset, residual, y, RELU: tl.constexpr):
     """Write the gated tile."""
-    gated = tile * tl.sigmoid((tile - mean[:, None]) * factor[:, None] + shift[:, None])
+    gated = tile * _mask(tile - mean[:, None], factor, offset)
     if residual is not None:
         gated += _read(residual, offsets, mask, False)
     if RELU:
-        gated = tl.where(gated < 0, 0.0, gated)
+        gated = tl.maximum(gated, 0.0, tl.PropagateNan.ALL)
     tl.store(y + offsets, gated, mask)
 
 
 @triton.jit
 def _gate_all(
-    x, start, valid, begin, end, channels, mean, factor, shift, residual, y, RELU: tl.constexpr,
+    x, start, valid, begin, end, channels, mean, factor, offset, residual, y, RELU: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Gate the pixels ``begin`` to ``end`` of each plane, the last tile first."""
@@ -122,7 +136,7 @@ def _gate_all(
     for index in range(0, tiles):
         first = begin + (tiles - 1 - index) * PIXELS
         offsets, mask = _tile(start, valid, first, end, channels, CHANNELS_LAST, PIXELS, ALIGN)
-        _gate(_read(x, offsets, mask, False), offsets, mask, mean, factor, shift, residual, y, RELU)
+        _gate(_read(x, offsets, mask, False), offsets, mask, mean, factor, offset, residual, y, RELU)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -141,12 +155,14 @@ def _forward_kernel(
         average = tl.sum(tile, 1) / pixels
         centred = tl.where(mask, tile - average[:, None], 0.0)
         inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / pixels + eps)
-        _gate(tile, offsets, mask, average, scales * inverse, shifts, residual, y, RELU)
+        factor, offset = _exponent(scales, shifts, inverse)
+        _gate(tile, offsets, mask, average, factor, offset, residual, y, RELU)
     else:
         average, squares = _moments(x, start, valid, 0, pixels, channels, CHANNELS_LAST, PLANES, PIXELS, ALIGN)
         inverse = 1.0 / tl.sqrt(squares / pixels + eps)
+        factor, offset = _exponent(scales, shifts, inverse)
         _gate_all(
-            x, start, valid, 0, pixels, channels, average, scales * inverse, shifts, residual, y, RELU,
+            x, start, valid, 0, pixels, channels, average, factor, offset, residual, y, RELU,
             CHANNELS_LAST, PIXELS, ALIGN,
         )  # fmt: skip
     tl.store(mean + plane, average, valid)
@@ -199,8 +215,9 @@ def _gate_kernel(
 
     begin = split * split_pixels
     end = tl.minimum(begin + split_pixels, pixels)
+    factor, offset = _exponent(scales, shifts, inverse)
     _gate_all(
-        x, start, valid, begin, end, channels, average, scales * inverse, shifts, residual, y, RELU,
+        x, start, valid, begin, end, channels, average, factor, offset, residual, y, RELU,
         CHANNELS_LAST, PIXELS, ALIGN,
     )  # fmt: skip
 
@@ -215,38 +232,45 @@ def _stopped(grad, sign, offsets, mask, AGAIN: tl.constexpr):
 
 
 @triton.jit
-def _mask_gradient(tile, grad, mean, rstd, scale, shift):
-    """x̂, the mask q, and the gradient g · x · q · (1 - q) of the mask's argument."""
-    normalized = (tile - mean[:, None]) * rstd[:, None]
-    q = tl.sigmoid(normalized * scale[:, None] + shift[:, None])
-    return normalized, q, grad * tile * q * (1 - q)
-
-
-@triton.jit
-def _write_gradient(grad, normalized, q, du, offsets, mask, factor, dscale, dshift, pixels, dx, dresidual):
-    """Write a tile of the gradients of x and of the residual."""
-    through = du - (dshift / pixels)[:, None] - normalized * (dscale / pixels)[:, None]
-    tl.store(dx + offsets, grad * q + factor[:, None] * through, mask)
-    if dresidual is not None:
-        tl.store(dresidual + offsets, grad, mask)
+def _mask_gradient(tile, grad, mean, factor, offset):
+    """x - mean, g · q, and du: the gradient g · x · q · (1 - q) of the mask's argument."""
+    centred = tile - mean[:, None]
+    q = _mask(centred, factor, offset)
+    gated = grad * q
+    du = gated * tile
+    return centred, gated, du - du * q
 
 
 @triton.jit
 def _sums(
-    grad, x, sign, start, valid, begin, end, channels, mean, rstd, scale, shift,
+    grad, x, sign, start, valid, begin, end, channels, mean, factor, offset,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """Σ du · x̂ and Σ du over the pixels ``begin`` to ``end`` of each plane."""
-    dscale = tl.zeros((PLANES, PIXELS), tl.float32)
-    dshift = tl.zeros((PLANES, PIXELS), tl.float32)
+    """Σ du · (x - mean) and Σ du over the pixels ``begin`` to ``end`` of each plane."""
+    products = tl.zeros((PLANES, PIXELS), tl.float32)
+    total = tl.zeros((PLANES, PIXELS), tl.float32)
     for first in range(begin, end, PIXELS):
         offsets, mask = _tile(start, valid, first, end, channels, CHANNELS_LAST, PIXELS, ALIGN)
         tile = _read(x, offsets, mask, True)
-        stopped = _stopped(grad, sign, offsets, mask, True)
-        normalized, _, du = _mask_gradient(tile, stopped, mean, rstd, scale, shift)
-        dscale += du * normalized
-        dshift += du
-    return tl.sum(dscale, 1), tl.sum(dshift, 1)
+        centred, _, du = _mask_gradient(tile, _stopped(grad, sign, offsets, mask, True), mean, factor, offset)
+        products += du * centred
+        total += du
+    return tl.sum(products, 1), tl.sum(total, 1)
+
+
+@triton.jit
+def _through(scale, rstd, dscale, dshift, pixels):
+    """The planes' factors of du, of x - mean and of 1 in the gradient that comes through the mask."""
+    factor = scale * rstd
+    return factor[:, None], (-factor * rstd * dscale / pixels)[:, None], (-factor * dshift / pixels)[:, None]
+
+
+@triton.jit
+def _write_gradient(grad, centred, gated, du, offsets, mask, factor, slope, constant, dx, dresidual):
+    """Write a tile of the gradients of x and of the residual."""
+    tl.store(dx + offsets, gated + (factor * du + (slope * centred + constant)), mask)
+    if dresidual is not None:
+        tl.store(dresidual + offsets, grad, mask)
 
 
 @triton.jit
@@ -255,16 +279,16 @@ def _gradients_all(
     CHANNELS_LAST: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the pixels ``begin`` to ``end`` of each plane, the last tile first."""
+    mask_factor, mask_offset = _exponent(scale, shift, rstd)
+    factor, slope, constant = _through(scale, rstd, dscale, dshift, pixels)
     tiles = tl.cdiv(end - begin, PIXELS)
     for index in range(0, tiles):
         first = begin + (tiles - 1 - index) * PIXELS
         offsets, mask = _tile(start, valid, first, end, channels, CHANNELS_LAST, PIXELS, ALIGN)
         tile = _read(x, offsets, mask, False)
         stopped = _stopped(grad, sign, offsets, mask, False)
-        normalized, q, du = _mask_gradient(tile, stopped, mean, rstd, scale, shift)
-        _write_gradient(
-            stopped, normalized, q, du, offsets, mask, scale * rstd, dscale, dshift, pixels, dx, dresidual
-        )  # fmt: skip
+        centred, gated, du = _mask_gradient(tile, stopped, mean, mask_factor, mask_offset)
+        _write_gradient(stopped, centred, gated, du, offsets, mask, factor, slope, constant, dx, dresidual)
 
 
 @triton.jit
@@ -286,21 +310,22 @@ def _backward_kernel(
     program = tl.program_id(0)
     plane, channel, valid, start = _planes(program, planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
     means, rstds, scales, shifts = _plane_vectors(plane, channel, valid, mean, rstd, scale, shift)
+    mask_factor, mask_offset = _exponent(scales, shifts, rstds)
     if WHOLE:
         offsets, mask = _tile(start, valid, 0, pixels, channels, CHANNELS_LAST, PIXELS, ALIGN)
         tile = _read(x, offsets, mask, False)
         stopped = _stopped(grad, sign, offsets, mask, False)
-        normalized, q, du = _mask_gradient(tile, stopped, means, rstds, scales, shifts)
-        dscales = tl.sum(du * normalized, 1)
+        centred, gated, du = _mask_gradient(tile, stopped, means, mask_factor, mask_offset)
+        dscales = tl.sum(du * centred, 1) * rstds
         dshifts = tl.sum(du, 1)
-        _write_gradient(
-            stopped, normalized, q, du, offsets, mask, scales * rstds, dscales, dshifts, pixels, dx, dresidual
-        )  # fmt: skip
+        factor, slope, constant = _through(scales, rstds, dscales, dshifts, pixels)
+        _write_gradient(stopped, centred, gated, du, offsets, mask, factor, slope, constant, dx, dresidual)
     else:
-        dscales, dshifts = _sums(
-            grad, x, sign, start, valid, 0, pixels, channels, means, rstds, scales, shifts,
+        products, dshifts = _sums(
+            grad, x, sign, start, valid, 0, pixels, channels, means, mask_factor, mask_offset,
             CHANNELS_LAST, PLANES, PIXELS, ALIGN,
         )  # fmt: skip
+        dscales = products * rstds
         _gradients_all(
             grad, x, sign, start, valid, 0, pixels, channels, pixels, means, rstds, scales, shifts, dscales, dshifts,
             dx, dresidual, CHANNELS_LAST, PIXELS, ALIGN,
@@ -319,15 +344,16 @@ def _sums_kernel(
     splits = tl.num_programs(1)
     plane, channel, valid, start = _planes(tl.program_id(0), planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
     means, rstds, scales, shifts = _plane_vectors(plane, channel, valid, mean, rstd, scale, shift)
+    mask_factor, mask_offset = _exponent(scales, shifts, rstds)
     begin = split * split_pixels
     end = tl.minimum(begin + split_pixels, pixels)
-    dscales, dshifts = _sums(
-        grad, x, sign, start, valid, begin, end, channels, means, rstds, scales, shifts,
+    products, total = _sums(
+        grad, x, sign, start, valid, begin, end, channels, means, mask_factor, mask_offset,
         CHANNELS_LAST, PLANES, PIXELS, ALIGN,
     )  # fmt: skip
     sums += plane.to(tl.int64) * splits + split
-    tl.store(sums, dscales, valid)
-    tl.store(sums + planes.to(tl.int64) * splits, dshifts, valid)
+    tl.store(sums, products * rstds, valid)
+    tl.store(sums + planes.to(tl.int64) * splits, total, valid)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -385,47 +411,48 @@ class Plan(NamedTuple):
     """Warps of a program."""
 
 
-def make_plan(x: Tensor, channels_last: bool, maps: int, programs: int) -> Plan:
-    """Cut ``x`` up for a GPU that ``programs`` programs keep busy; a tile holds ``maps`` maps at once."""
-    samples, channels, height, width = x.shape
+@cache
+def make_plan(shape: torch.Size, channels_last: bool, maps: int, programs: int) -> Plan:
+    """Cut a map of ``shape`` up for a GPU that ``programs`` programs keep busy; a tile is one of ``maps`` maps."""
+    samples, channels, height, width = shape
     pixels = height * width
     all_pixels = triton.next_power_of_2(pixels)
     all_planes = triton.next_power_of_2(channels if channels_last else samples * channels)
-    # In channels_last the planes of a tile lie side by side, and 16 of them are the least that is read well.
-    least = min(16, all_planes) if channels_last else 1
+    least = min(MIN_CHANNELS, all_planes) if channels_last else 1
 
     def blocks(planes: int) -> int:
         return samples * triton.cdiv(channels, planes) if channels_last else triton.cdiv(samples * channels, planes)
 
     whole = all_pixels * least <= WHOLE_TILE // maps
+    splits = 1
     if whole:
-        planes = min(max(SMALL_TILE // maps // all_pixels, least), all_planes)
+        tile = all_pixels
+        planes = min(max(TILE // maps // tile, least), all_planes)
         while planes > least and blocks(planes) < programs:
             planes //= 2
-        tile_pixels, splits = all_pixels, 1
     else:
-        planes = min(CHANNELS_TILE, all_planes) if channels_last else 1
-        tile_pixels = LARGE_TILE // maps // planes
-        tiles = triton.cdiv(pixels, tile_pixels)
-        # Two programs' worth for each, and four tiles at least.
-        splits = min(2 * programs // blocks(planes), tiles // 4, MAX_SPLITS) if blocks(planes) < programs else 1
-    split_pixels = triton.cdiv(triton.cdiv(pixels, tile_pixels), max(splits, 1)) * tile_pixels
-    fastest = channels if channels_last else pixels
+        planes = min(CHANNELS, all_planes) if channels_last else 1
+        tile = TILE // maps // planes if channels_last else LARGE_TILE
+        # Where half the device would stay idle, enough parts to fill it twice, of four tiles at least.
+        if 2 * blocks(planes) <= programs:
+            splits = max(1, min(2 * programs // blocks(planes), pixels // (4 * tile), MAX_SPLITS))
+    split_pixels = triton.cdiv(triton.cdiv(pixels, tile), splits) * tile
     return Plan(
         planes=planes,
-        pixels=tile_pixels,
+        pixels=tile,
         blocks=blocks(planes),
         splits=triton.cdiv(pixels, split_pixels),
         split_pixels=split_pixels,
         whole=whole,
-        align=math.gcd(fastest, 16),
-        warps=min(max(planes * tile_pixels * maps // 512, 1), 16),
+        align=math.gcd(channels if channels_last else pixels, 16),
+        warps=min(max(planes * tile * maps // 512, 1), 32),
     )
 
 
-def _programs(x: Tensor) -> int:
-    """Programs that keep the device busy: two on every multiprocessor."""
-    return 2 * torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 8
+@cache
+def _programs(device: torch.device) -> int:
+    """Programs that keep a device busy: two on every multiprocessor."""
+    return 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 8
 
 
 def forward(
@@ -439,7 +466,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`.norm_gate_eager.forward`."""
     channels_last = layout is torch.channels_last
-    plan = make_plan(x, channels_last, 1, _programs(x))
+    plan = make_plan(x.shape, channels_last, 1, _programs(x.device))
     samples, channels, height, width = x.shape
     planes, pixels = samples * channels, height * width
     y = torch.empty_like(x, memory_format=layout)
@@ -476,7 +503,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`.norm_gate_eager.backward`."""
     channels_last = layout is torch.channels_last
-    plan = make_plan(x, channels_last, 2, _programs(x))
+    plan = make_plan(x.shape, channels_last, 2, _programs(x.device))
     samples, channels, height, width = x.shape
     planes, pixels = samples * channels, height * width
     dx = torch.empty_like(x, memory_format=layout)
