@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ..attention import EAN
+
 
 class SandglassBlock(BaseModule):
     """The sandglass block: depthwise convolutions at the wide ends, a narrow waist between.
@@ -79,23 +81,25 @@ class SandglassBlock(BaseModule):
             x = self.depthwise1(x)
         return self.expand(self.reduce(x))
 
-    def project(self, x: Tensor) -> Tensor:
-        """From the expansion to the block's output, the shortcut aside."""
+    def project(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        """From the expansion to the block's output, with the identity added. EAN adds it in the same operation."""
         if self.depthwise2 is not None:
             x = self.depthwise2(x)
-        return x if self.attention is None else self.attention(x)
+        if isinstance(self.attention, EAN):
+            return self.attention(x, identity)
+        if self.attention is not None:
+            x = self.attention(x)
+        return x if identity is None else x + identity
 
-    def branch(self, x: Tensor) -> Tensor:
-        """The whole block, the shortcut aside."""
-        return self.project(self.expansion(x))
+    def block(self, x: Tensor) -> Tensor:
+        """The whole block."""
+        return self.project(self.expansion(x), x if self.with_shortcut else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) → (N, out_channels, H / stride, W / stride)."""
         if self.with_cp and x.requires_grad:
-            out = checkpoint(self.branch, x, use_reentrant=False)
-        else:
-            out = self.branch(x)
-        return out + x if self.with_shortcut else out
+            return checkpoint(self.block, x, use_reentrant=False)
+        return self.block(x)
 
 
 @MODELS.register_module()
@@ -176,9 +180,7 @@ class MobileNeXt(BaseModule):
         self.expansion_indices = tuple(expansion_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        common = dict(
-            conv_cfg=conv_cfg, norm_cfg=norm_cfg or dict(type='BN'), act_cfg=act_cfg or dict(type='ReLU6')
-        )
+        common = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg or dict(type='BN'), act_cfg=act_cfg or dict(type='ReLU6'))
 
         channels = make_divisible(32 * widen_factor, 8)
         self.stem = ConvModule(3, channels, 3, stride=2, padding=1, **common)
