@@ -130,9 +130,7 @@ def _check_coco(dataset: dict, split: str) -> None:
     if split == 'train':
         ids = {category['id'] for category in content['categories'] if category['name'] in classes}
         if not any(box['category_id'] in ids for box in content.get('annotations', ())):
-            raise ValueError(
-                f"{split} data: {file} has no box of the config's classes, so there is nothing to train on"
-            )
+            raise ValueError(f"{split} data: {file} has no box of the config's classes, so there is nothing to train on")
 
 
 def _check_voc(dataset: dict, split: str) -> None:
