@@ -93,13 +93,19 @@ class EAN(BaseModule):
         adapted = alpha * (weight / norm)
         return (adapted * weight).repeat(self.groups), (adapted * bias + delta).repeat(self.groups)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Gate ``x`` of shape (N, in_channels, H, W)."""
+    def forward(self, x: Tensor, residual: Tensor | None = None, activation: str | None = None) -> Tensor:
+        """Gate ``x`` of shape (N, in_channels, H, W).
+
+        Args:
+            x: The feature map.
+            residual: Added to the gated map, of its shape. Defaults to None.
+            activation: ``'relu'`` or None, applied last. Defaults to None.
+        """
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f'EAN: expected a feature map of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}'
             )
-        return norm_gate(x, *self.fold(), self.eps)
+        return norm_gate(x, *self.fold(), self.eps, residual, activation)
 
     def extra_repr(self) -> str:
         return f'{self.in_channels}, groups={self.groups}, weight_norm={self.weight_norm!r}, eps={self.eps}'

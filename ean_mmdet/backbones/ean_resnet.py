@@ -1,4 +1,4 @@
-"""ResNet with EAN after the last norm of every block, before the residual addition.
+"""ResNet with EAN after the last norm of every block, before the residual addition, and fused with it and the ReLU.
 
 Place: Li, Li and Wen, AAAI 2024, 'Integration Strategy'. Everything else is MMDetection's ResNet.
 """
@@ -11,9 +11,54 @@ from mmengine.registry import MODELS
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..attention import EAN
 
-class PluginBasicBlock(BasicBlock):
-    """MMDetection's basic block, taking plugins at ``'after_conv1'`` and ``'after_conv2'``.
+
+class FusedTail:
+    """A residual block of MMDetection's that ends in EAN computes relu(EAN(x) + identity) in one operation.
+
+    A block whose last plugin isn't an EAN takes the ordinary path. The keys are the same either way.
+    """
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The convolutions, norms and plugins in front of the last place for plugins."""
+        raise NotImplementedError
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The whole block."""
+        out, names = self.branch(x), self.last_plugin_names
+        identity = x if self.downsample is None else self.downsample(x)
+        last = getattr(self, names[-1]) if names else None
+        if isinstance(last, EAN):
+            return last(self.forward_plugin(out, names[:-1]), identity, 'relu')
+        return self.relu(self.forward_plugin(out, names) + identity)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inplanes, H, W) → (N, planes · expansion, H / stride, W / stride)."""
+        if self.with_cp and x.requires_grad:
+            return checkpoint(self.residual, x, use_reentrant=False)
+        return self.residual(x)
+
+
+class EANBottleneck(FusedTail, Bottleneck):
+    """MMDetection's bottleneck with the fused tail. Its arguments."""
+
+    @property
+    def last_plugin_names(self) -> list[str]:
+        return self.after_conv3_plugin_names if self.with_plugins else []
+
+    def branch(self, x: Tensor) -> Tensor:
+        out = self.relu(self.norm1(self.conv1(x)))
+        if self.with_plugins:
+            out = self.forward_plugin(out, self.after_conv1_plugin_names)
+        out = self.relu(self.norm2(self.conv2(out)))
+        if self.with_plugins:
+            out = self.forward_plugin(out, self.after_conv2_plugin_names)
+        return self.norm3(self.conv3(out))
+
+
+class EANBasicBlock(FusedTail, BasicBlock):
+    """MMDetection's basic block with the fused tail, taking plugins at ``'after_conv1'`` and ``'after_conv2'``.
 
     Args:
         plugins: ``dict(cfg=dict(type=…), position=…)`` each.
@@ -38,18 +83,14 @@ class PluginBasicBlock(BasicBlock):
             for position in self.positions
         )
 
-    def residual(self, x: Tensor) -> Tensor:
-        """Convolutions, plugins and shortcut, up to the last activation."""
+    @property
+    def last_plugin_names(self) -> list[str]:
+        return self.after_conv2_plugin_names
+
+    def branch(self, x: Tensor) -> Tensor:
         out = self.relu(self.norm1(self.conv1(x)))
         out = self.forward_plugin(out, self.after_conv1_plugin_names)
-        out = self.norm2(self.conv2(out))
-        out = self.forward_plugin(out, self.after_conv2_plugin_names)
-        return out + (x if self.downsample is None else self.downsample(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.with_cp and x.requires_grad:
-            return self.relu(checkpoint(self.residual, x, use_reentrant=False))
-        return self.relu(self.residual(x))
+        return self.norm2(self.conv2(out))
 
 
 @MODELS.register_module()
@@ -73,7 +114,7 @@ class EANResNet(ResNet):
     """
 
     arch_settings = {  # noqa: RUF012, overrides the base class's
-        depth: (PluginBasicBlock if block is BasicBlock else block, blocks)
+        depth: (EANBasicBlock if block is BasicBlock else EANBottleneck, blocks)
         for depth, (block, blocks) in ResNet.arch_settings.items()
     }
 
@@ -82,15 +123,14 @@ class EANResNet(ResNet):
     ) -> None:
         if depth not in self.arch_settings:
             raise ValueError(f'EANResNet: depth must be one of {sorted(self.arch_settings)}, got {depth}')
-        position = 'after_conv2' if self.arch_settings[depth][0] is PluginBasicBlock else 'after_conv3'
-        ean = dict(cfg=dict(type='EAN', groups=groups, weight_norm=weight_norm), position=position)
+        last = 2 if self.arch_settings[depth][0] is EANBasicBlock else 3
+        ean = dict(cfg=dict(type='EAN', groups=groups, weight_norm=weight_norm), position=f'after_conv{last}')
         super().__init__(depth, plugins=[*(plugins or []), ean], **kwargs)
-
-    def make_res_layer(self, **kwargs):
-        """One stage. MMDetection's ``zero_init_residual`` looks for its own basic block; this sees to ours."""
-        if kwargs['block'] is PluginBasicBlock and self.zero_init_residual and isinstance(self.init_cfg, list):
-            kwargs['init_cfg'] = dict(type='Constant', val=0, override=dict(name='norm2'))
-        return super().make_res_layer(**kwargs)
+        # MMDetection does this for its own two blocks alone.
+        if self.zero_init_residual and kwargs.get('init_cfg') is None and kwargs.get('pretrained') is None:
+            for layer in self.res_layers:
+                for block in getattr(self, layer):
+                    block.init_cfg = dict(type='Constant', val=0, override=dict(name=f'norm{last}'))
 
     def train(self, mode: bool = True) -> EANResNet:
         """Training mode, except what is frozen. Returns the backbone, as PyTorch's does and MMDetection's doesn't."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ..attention import EAN
+
 
 class SandglassBlock(BaseModule):
     """The sandglass block: depthwise convolutions at the wide ends, a narrow waist between.
@@ -79,21 +81,25 @@ class SandglassBlock(BaseModule):
             x = self.depthwise1(x)
         return self.expand(self.reduce(x))
 
-    def project(self, x: Tensor) -> Tensor:
-        """From the expansion to the block's output, the shortcut aside."""
+    def project(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        """From the expansion to the block's output, with the identity added. EAN adds it in the same operation."""
         if self.depthwise2 is not None:
             x = self.depthwise2(x)
-        return x if self.attention is None else self.attention(x)
+        if isinstance(self.attention, EAN):
+            return self.attention(x, identity)
+        if self.attention is not None:
+            x = self.attention(x)
+        return x if identity is None else x + identity
 
-    def branch(self, x: Tensor) -> Tensor:
-        """The whole block, the shortcut aside."""
-        return self.project(self.expansion(x))
+    def block(self, x: Tensor) -> Tensor:
+        """The whole block."""
+        return self.project(self.expansion(x), x if self.with_shortcut else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) → (N, out_channels, H / stride, W / stride)."""
-        with_cp = self.with_cp and x.requires_grad
-        out = checkpoint(self.branch, x, use_reentrant=False) if with_cp else self.branch(x)
-        return out + x if self.with_shortcut else out
+        if self.with_cp and x.requires_grad:
+            return checkpoint(self.block, x, use_reentrant=False)
+        return self.block(x)
 
 
 @MODELS.register_module()
