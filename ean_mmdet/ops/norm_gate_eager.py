@@ -84,7 +84,9 @@ def _forward_contiguous(x, scale, shift, eps, residual, relu):
                 y_block.copy_(out)
             means.copy_(block_mean)
             rstds.copy_(block_rstd)
-    return y.view(x.shape), mean.view(samples, channels), rstd.view(samples, channels)
+    # Not a view for autograd, which would refuse the `out += identity` of MMDetection's blocks.
+    y = torch.ops.aten._unsafe_view(y, x.shape)
+    return y, mean.view(samples, channels), rstd.view(samples, channels)
 
 
 def _gate(x, scale, shift, residual, eps, relu, out=None):

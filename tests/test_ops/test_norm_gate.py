@@ -28,3 +28,16 @@ def test_shapes_and_types_are_checked():
         norm_gate(x, vector, vector[:3])
     with pytest.raises(TypeError, match=r'floating-point type, got torch\.int64'):
         norm_gate(x.long(), vector, vector)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('side', [3, 70])
+def test_output_may_be_changed_in_place(side, memory_format):
+    """As MMDetection's blocks do: ``out += identity``."""
+    x, vector = torch.randn(2, 32, side, side).to(memory_format=memory_format).requires_grad_(), torch.ones(32)
+    y = norm_gate(x, vector, vector)
+    y += x
+    y.sum().backward()
+    in_place, x.grad = x.grad, None
+    (norm_gate(x, vector, vector) + x).sum().backward()
+    torch.testing.assert_close(in_place, x.grad)
