@@ -7,7 +7,7 @@ metainfo = dict(
     palette=[(230, 60, 60), (60, 110, 230), (60, 180, 90), (240, 170, 30), (160, 80, 200)],
 )
 input_size = (192, 192)
-max_iters = 400
+max_iters = 320
 
 # The expansions of the first blocks with strides 16 and 32, the last block, and one level of the neck's: 24, 12, 6
 # and 3 cells a side. A network trained from scratch learns sooner on its shallower features.
