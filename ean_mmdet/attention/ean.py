@@ -53,6 +53,8 @@ class EAN(BaseModule):
         torch.Size([2, 256, 7, 7])
     """
 
+    gate_layers = ()  # its mask is constant at the start without zeroing any, see ean_mmdet/checkpoint/lift.py
+
     def __init__(
         self,
         in_channels: int,
