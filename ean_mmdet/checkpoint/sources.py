@@ -48,31 +48,29 @@ class Match:
     authors_ean: bool
 
 
-def read_weights(checkpoint: str, prefix: str | None = None) -> dict[str, Tensor]:
-    """Load the weights of a checkpoint through mmengine's loader, in PyTorch's safe mode.
+def read_checkpoint(checkpoint: str) -> Any:
+    """Load a checkpoint through mmengine's loader, in PyTorch's safe mode.
 
     Args:
         checkpoint: Path, ``https://…``, ``torchvision://NAME`` or ``open-mmlab://NAME``.
-        prefix: Take only the keys that start with it, without it. Defaults to None, all.
 
     Raises:
         FileNotFoundError: There is no such file.
         RuntimeError: The file is truncated or no checkpoint.
-        ValueError: It holds no weights, none under ``prefix``, or there is no checkpoint of such a name.
+        ValueError: There is no checkpoint of such a name.
         pickle.UnpicklingError: The file would run code when loaded.
     """
     try:
-        content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='current')
+        return CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='current')
     except KeyError as error:  # an unknown name in torchvision:// or open-mmlab://
         raise ValueError(error.args[0]) from error
-    return weights_of(content, prefix, checkpoint)
 
 
 def weights_of(content: Any, prefix: str | None = None, name: str = 'the checkpoint') -> dict[str, Tensor]:
     """The weights in a loaded checkpoint: its ``state_dict``, its ``model``, or itself.
 
     Args:
-        content: What the file held.
+        content: What the file held, see :func:`read_checkpoint`.
         prefix: Take only the keys that start with it, without it. Defaults to None, all.
         name: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
 
@@ -105,7 +103,7 @@ def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the c
     means another architecture.
 
     Args:
-        weights: The checkpoint's, see :func:`read_weights`.
+        weights: The checkpoint's, see :func:`weights_of`.
         own: The model's state dict.
         name: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
 

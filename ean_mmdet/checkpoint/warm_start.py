@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..attention import EAN
 from .lift import examine, lift, zero_gate_layers
-from .sources import Match, match, read_weights, sample
+from .sources import Match, match, read_checkpoint, sample, weights_of
 
 
 @dataclass
@@ -61,7 +61,7 @@ def warm_start(
 
     Args:
         model: The network, its attention at its initial values: a backbone, or a detector or classifier.
-        weights: The checkpoint's, see :func:`ean_mmdet.checkpoint.sources.read_weights`.
+        weights: The checkpoint's, see :func:`ean_mmdet.checkpoint.sources.weights_of`.
         zero_init_gate: Whether to zero the last layer of modules whose mask is constant only then, such as SE.
             Defaults to False.
         name: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
@@ -147,7 +147,7 @@ class WarmStart:
             if hasattr(child, 'init_weights') and not getattr(child, 'is_init', False):
                 child.init_weights()
                 child.is_init = True
-        weights = read_weights(self.checkpoint, self.prefix)
+        weights = weights_of(read_checkpoint(self.checkpoint), self.prefix, self.checkpoint)
         report = warm_start(module, weights, self.zero_init_gate, self.checkpoint)
         print_log(f'{type(module).__name__} starts from {self.checkpoint}\n{report}', logger='current')
         if hasattr(module, '_params_init_info'):
