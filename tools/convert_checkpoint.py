@@ -47,12 +47,14 @@ def main() -> None:
     print(report)
     if args.dry_run:
         print(f'Dry run: {args.target} is not written.')
+        return
+    if all(key.startswith('backbone.') for key in report.match.tensors) and not report.match.region:
+        use = f"in the backbone: init_cfg=dict(type='Pretrained', checkpoint='{args.target}', prefix='backbone.')"
     elif report.match.region or not report.match.own_prefix:
-        print(f"Written. Use it in the backbone: init_cfg=dict(type='Pretrained', checkpoint='{args.target}')")
+        use = f"in the backbone: init_cfg=dict(type='Pretrained', checkpoint='{args.target}')"
     else:
-        print(
-            f'Written. Use it for the whole model: load_from = {args.target!r}, or tools/test.py CONFIG {args.target}'
-        )
+        use = f'for the whole model: load_from = {args.target!r}, or tools/test.py {args.config} {args.target}'
+    print(f'Written. Use it {use}')
 
 
 if __name__ == '__main__':

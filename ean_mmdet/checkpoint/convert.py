@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
 
-from .safe_checkpoint_hook import _plain
-from .sources import BACKBONE, read_checkpoint, weights_of
+from ..errors import InputError
+from .safe_checkpoint_hook import to_plain
+from .sources import BACKBONE, weights_of
 from .warm_start import Report, WarmStart, warm_start
 
 
@@ -41,18 +43,17 @@ def convert_checkpoint(
         dry_run: Whether to write nothing. Defaults to False.
 
     Raises:
-        FileExistsError: ``target`` exists, and ``force`` isn't set.
-        ValueError: As :func:`warm_start`; or the source already has attention, or the model has none.
-        FileNotFoundError, RuntimeError, pickle.UnpicklingError: The source doesn't load.
+        InputError: ``target`` exists, and ``force`` isn't set; the source doesn't load, is of another network, or
+            already has attention; or the model has none.
     """
     path = Path(target)
     if path.is_dir():
-        raise ValueError(f'{target} is a folder; give the path of the file to write')
+        raise InputError(f'{target} is a folder; give the path of the file to write')
     if path.exists() and not force and not dry_run:
-        raise FileExistsError(f'{target} exists; give --force to replace it, or another path')
+        raise InputError(f'{target} exists; give --force to replace it, or another path')
     if 'model' not in config:
-        raise ValueError('the config has no model')
-    content = read_checkpoint(source)
+        raise InputError('the config has no model')
+    content = CheckpointLoader.load_checkpoint(source, map_location='cpu', logger='current')
     weights = weights_of(content, prefix, source)
 
     init_default_scope(config.get('default_scope', 'mmdet'))
@@ -60,12 +61,12 @@ def convert_checkpoint(
     model.init_weights()
     report = warm_start(model, weights, zero_init_gate, source)
     if report.loaded_gates:
-        raise ValueError(
+        raise InputError(
             f'{source} already has attention weights ({len(report.loaded_gates)} modules): it is converted, or was '
             f'trained with attention, and loads as it is'
         )
     if not report.gates:
-        raise ValueError(
+        raise InputError(
             f"the config's {type(model).__name__} has no attention that {source} lacks, so there is nothing to convert"
         )
     if not dry_run:
@@ -74,7 +75,7 @@ def convert_checkpoint(
         keys = [key for key in state if key in report.match.tensors or key in report.gates]
         meta = {'warm_start': dict(source=source, scaled=report.scaled)}
         if isinstance(content, dict) and isinstance(content.get('meta'), dict) and 'dataset_meta' in content['meta']:
-            meta['dataset_meta'] = _plain(content['meta']['dataset_meta'])
+            meta['dataset_meta'] = to_plain(content['meta']['dataset_meta'])
         save_whole(dict(meta=meta, state_dict={key[strip:]: state[key].cpu().clone() for key in keys}), path)
     return report
 

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ..errors import InputError
+
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 # f(c · x) = c · f(x) for every c > 0
 HOMOGENEOUS = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Dropout, nn.Dropout2d)
@@ -61,7 +63,7 @@ def initial_mask(gate: nn.Module, channels: int) -> float | None:
     """
     like = next((p for p in gate.parameters() if p.is_floating_point()), torch.empty(0))
     generator = torch.Generator().manual_seed(0)
-    # Samples of different size and mean, so that a mask that depends on either shows.
+    # samples of different size and mean, so that a mask that depends on either shows.
     spread = torch.tensor([0.5, 1.0, 2.0, 4.0]).view(4, 1, 1, 1)
     x = torch.randn(4, channels, 7, 9, generator=generator) * spread + spread.flip(0) - 1
     x = x.to(like)
@@ -71,8 +73,10 @@ def initial_mask(gate: nn.Module, channels: int) -> float | None:
         with _undisturbed(gate, training):
             try:
                 y = gate(x.clone())  # a gate may work in place
-            except (RuntimeError, ValueError, TypeError):  # takes no such input, so it is no gate
-                return None
+            except (RuntimeError, ValueError, TypeError):
+                if hasattr(gate, 'gate_layers'):
+                    raise
+                return None  # takes no such input, so it is no gate
         if not isinstance(y, Tensor) or y.shape != x.shape:
             return None
         masks.append((y / x)[x.abs() > 0.1].double())
@@ -121,7 +125,7 @@ def examine(model: nn.Module, modules: dict[str, nn.Module]) -> dict[str, Gate]:
     pending: dict[nn.Module, str | None] = {}
 
     def origin(x: Tensor) -> str | None:
-        # A tensor that was changed in place since is another one.
+        # a tensor that was changed in place since is another one.
         tensor, version, norm = made.get(id(x), (None, 0, None))
         return norm if tensor is x and version == x._version else None
 
@@ -134,7 +138,7 @@ def examine(model: nn.Module, modules: dict[str, nn.Module]) -> dict[str, Gate]:
             if args and isinstance(args[0], Tensor) and args[0].dim() == 4:
                 gate = gates.setdefault(name, Gate(module, args[0].shape[1]))
                 gate.norms.add(origin(args[0]))
-                # With more arguments it does more than gate, such as add the shortcut.
+                # with more arguments it does more than gate, such as add the shortcut.
                 pending[module] = origin(args[0]) if len(args) == 1 and not kwargs else None
 
         return hook
@@ -150,7 +154,7 @@ def examine(model: nn.Module, modules: dict[str, nn.Module]) -> dict[str, Gate]:
 
     with contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
-            # Hooks first in line: a gate may itself hang on a norm as a hook.
+            # hooks first in line: a gate may itself hang on a norm as a hook.
             if name in modules:
                 hooks.callback(module.register_forward_pre_hook(enter_gate(name), with_kwargs=True).remove)
                 hooks.callback(module.register_forward_hook(leave_pending, prepend=True).remove)
@@ -176,7 +180,7 @@ def lift(model: nn.Module, gates: dict[str, Gate]) -> dict[str, float]:
         The factor of each norm that was scaled, by the norm's name.
 
     Raises:
-        ValueError: A gate has no norm in front of it, or the norm's output goes elsewhere too, so that the network
+        InputError: A gate has no norm in front of it, or the norm's output goes elsewhere too, so that the network
             wouldn't compute what it did. The model is left as it was.
     """
     factors: dict[str, float] = defaultdict(lambda: 1.0)
@@ -184,7 +188,7 @@ def lift(model: nn.Module, gates: dict[str, Gate]) -> dict[str, float]:
         if gate.mask == 1:
             continue
         if None in gate.norms:
-            raise ValueError(
+            raise InputError(
                 f'{name} has no norm with weight and bias right in front of it to scale by {1 / gate.mask:g}: there is '
                 f'none, or something other than an activation like ReLU stands between. Put the attention right after '
                 f"a norm, or load the checkpoint without the lift by init_cfg=dict(type='Pretrained', …)"
@@ -197,7 +201,7 @@ def lift(model: nn.Module, gates: dict[str, Gate]) -> dict[str, float]:
     change = _relative_change(_features(model), expected)
     if not change <= _tolerance(expected):
         _scale(modules, {norm: 1 / factor for norm, factor in factors.items()})
-        raise ValueError(
+        raise InputError(
             f'with {", ".join(list(factors)[:3])} … scaled, the output of the network would change by {change:.2g} of '
             f'its size. Does the output of one of these norms go elsewhere too, past the attention? To load the '
             f"checkpoint without the lift, use init_cfg=dict(type='Pretrained', …)"

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
+
+from ..errors import InputError
 
 BACKBONE = 'backbone.'
 _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # DataParallel's and torch.compile's
@@ -48,34 +49,16 @@ class Match:
     authors_ean: bool
 
 
-def read_checkpoint(checkpoint: str) -> Any:
-    """Load a checkpoint through mmengine's loader, in PyTorch's safe mode.
-
-    Args:
-        checkpoint: Path, ``https://…``, ``torchvision://NAME`` or ``open-mmlab://NAME``.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        RuntimeError: The file is truncated or no checkpoint.
-        ValueError: There is no checkpoint of such a name.
-        pickle.UnpicklingError: The file would run code when loaded.
-    """
-    try:
-        return CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='current')
-    except KeyError as error:  # an unknown name in torchvision:// or open-mmlab://
-        raise ValueError(error.args[0]) from error
-
-
 def weights_of(content: Any, prefix: str | None = None, name: str = 'the checkpoint') -> dict[str, Tensor]:
     """The weights in a loaded checkpoint: its ``state_dict``, its ``model``, or itself.
 
     Args:
-        content: What the file held, see :func:`read_checkpoint`.
+        content: What the file held.
         prefix: Take only the keys that start with it, without it. Defaults to None, all.
         name: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
 
     Raises:
-        ValueError: There are no weights in it, or none under ``prefix``.
+        InputError: There are no weights in it, or none under ``prefix``.
     """
     weights = content
     for part in ('state_dict', 'model'):
@@ -84,13 +67,13 @@ def weights_of(content: Any, prefix: str | None = None, name: str = 'the checkpo
     weights = weights if isinstance(weights, dict) else {}
     tensors = {_WRAPPERS.sub('', key): value for key, value in weights.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f'{name} holds no weights: neither it nor its state_dict is a dict of tensors')
+        raise InputError(f'{name} holds no weights: neither it nor its state_dict is a dict of tensors')
     if prefix:
         prefix = prefix if prefix.endswith('.') else f'{prefix}.'
         inside = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
         if not inside:
             tops = dict.fromkeys(f'{key.split(".", 1)[0]}.' for key in tensors if '.' in key)
-            raise ValueError(f'{name} has no key that starts with {prefix!r}; its keys start with {", ".join(tops)}')
+            raise InputError(f'{name} has no key that starts with {prefix!r}; its keys start with {", ".join(tops)}')
         tensors = inside
     return tensors
 
@@ -108,7 +91,7 @@ def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the c
         name: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
 
     Raises:
-        ValueError: No key in common, or another architecture. Lacking keys are for the caller to judge.
+        InputError: No key in common, or another architecture. Lacking keys are for the caller to judge.
     """
     own_prefix = BACKBONE if any(key.startswith(BACKBONE) for key in own) else ''
     source_prefix = BACKBONE if any(key.startswith(BACKBONE) for key in weights) else ''
@@ -135,7 +118,7 @@ def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the c
             else:
                 skipped[key] = 'another shape in the model' if whole and key in own else 'no such part in the model'
     if not found:
-        raise ValueError(
+        raise InputError(
             f'{name} has no key in common with the model. It has {sample(weights)}; the model has {sample(own)}. '
             f'Is it a checkpoint of another network, or is its network under a prefix (then set prefix=…)?'
         )
@@ -152,7 +135,7 @@ def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the c
     if shapes or strays:
         problems = [f'weights of another shape ({sample(shapes, 2)})'] if shapes else []
         problems += [f'weights that the model has no place for ({sample(strays)})'] if strays else []
-        raise ValueError(
+        raise InputError(
             f'{name} is of another architecture than the model (another depth, width or attention?): it has '
             f'{" and ".join(problems)}'
         )

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from mmengine.logging import print_log
 from mmengine.model import update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
+from mmengine.runner.checkpoint import CheckpointLoader
 from terminaltables import AsciiTable
 from torch import Tensor, nn
 
 from ..attention import EAN
+from ..errors import InputError
 from .lift import examine, lift, zero_gate_layers
-from .sources import Match, match, read_checkpoint, sample, weights_of
+from .sources import Match, match, sample, weights_of
 
 
 @dataclass
@@ -67,7 +69,7 @@ def warm_start(
         name: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
 
     Raises:
-        ValueError: The checkpoint is of another network, or has some of the attention modules and lacks others; the
+        InputError: The checkpoint is of another network, or has some of the attention modules and lacks others; the
             weight norm of its EANs isn't the model's; or the network can't be made to compute what it did.
     """
     own = model.state_dict(keep_vars=True)
@@ -86,7 +88,7 @@ def warm_start(
         gates = examine(model, {**declared, **{key: module for key, module in others.items() if module is not None}})
     unknown = [key for key in others if key not in gates or gates[key].mask is None]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f'{name} is of another architecture than the model (another depth?): it lacks {sample(unknown)}, which '
             f"isn't attention with a constant mask at its start, so the network would not compute what it did"
         )
@@ -127,7 +129,7 @@ class WarmStart:
             which makes it so. Defaults to False.
 
     Raises:
-        ValueError: When called, see :func:`warm_start`; or it isn't the only initializer that sets what it sets.
+        InputError: When called, see :func:`warm_start`; or it isn't the only initializer that sets what it sets.
 
     Example:
         >>> backbone = dict(
@@ -147,7 +149,8 @@ class WarmStart:
             if hasattr(child, 'init_weights') and not getattr(child, 'is_init', False):
                 child.init_weights()
                 child.is_init = True
-        weights = weights_of(read_checkpoint(self.checkpoint), self.prefix, self.checkpoint)
+        content = CheckpointLoader.load_checkpoint(self.checkpoint, map_location='cpu', logger='current')
+        weights = weights_of(content, self.prefix, self.checkpoint)
         report = warm_start(module, weights, self.zero_init_gate, self.checkpoint)
         print_log(f'{type(module).__name__} starts from {self.checkpoint}\n{report}', logger='current')
         if hasattr(module, '_params_init_info'):
@@ -158,7 +161,7 @@ class WarmStart:
         if isinstance(init_cfg, (list, tuple)) and len(init_cfg) > 1:
             types = [cfg['type'] for cfg in init_cfg]
             if types[-1] not in ('WarmStart', WarmStart) or 'Pretrained' in types:
-                raise ValueError(
+                raise InputError(
                     f'WarmStart must be the last of the initializers in init_cfg of {type(module).__name__}, and there '
                     f'must be no Pretrained beside it, as they would overwrite what it loads; got {types}'
                 )
@@ -221,7 +224,7 @@ def _new_modules(
     new = [path for path, module in declared.items() if keys_of(module)]
     if partial or (loaded and new):
         incomplete = partial or new
-        raise ValueError(
+        raise InputError(
             f'{name} has weights of some attention modules and lacks others: it has {sample(loaded or partial)}, and '
             f'lacks {"some of " if partial else ""}{sample(incomplete)}. It must have all of them, then it is loaded '
             f'as it is, or none'
@@ -232,7 +235,7 @@ def _new_modules(
 def _check_gates(declared: dict[str, nn.Module], gates: dict, zero_init_gate: bool) -> None:
     uncalled = [path for path in declared if path not in gates]
     if uncalled:
-        raise ValueError(
+        raise InputError(
             f'{sample(uncalled)}: not called as a module on a feature map when the network runs, so the norm in front '
             f'cannot be found'
         )
@@ -241,11 +244,11 @@ def _check_gates(declared: dict[str, nn.Module], gates: dict, zero_init_gate: bo
         kinds = ', '.join(dict.fromkeys(type(declared[path]).__name__ for path in varying))
         text = f'the mask of {kinds} ({sample(varying)}) depends on its input from the start'
         if not zero_init_gate and all(declared[path].gate_layers for path in varying):
-            raise ValueError(
+            raise InputError(
                 f'{text}, so no scaling makes up for it. Set zero_init_gate=True in init_cfg: with a last layer of '
                 f'zeros it starts constant'
             )
-        raise ValueError(
+        raise InputError(
             f'{text}, so no scaling makes up for it. What is left is to skip its keys: '
             f"init_cfg=dict(type='Pretrained', checkpoint=…)"
         )
@@ -254,7 +257,7 @@ def _check_gates(declared: dict[str, nn.Module], gates: dict, zero_init_gate: bo
 def _check_weight_norm(model: nn.Module, name: str) -> None:
     norms = {module.weight_norm for module in model.modules() if isinstance(module, EAN)}
     if norms - {'rms'}:
-        raise ValueError(
+        raise InputError(
             f"{name} has EANs of the authors' classification code, which computes with weight_norm='rms', but the "
             f"model's have {', '.join(map(repr, sorted(norms)))}. Set weight_norm='rms' in the backbone's config"
         )
