@@ -104,8 +104,8 @@ def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the c
     strays = []
     tops = {names.split('.', 1)[0] for names in ours}
     for key, names in theirs.items():
-        if names in ours:
-            found[own_prefix + ours[names]] = source_prefix + key
+        if names in ours or key in ours.values():
+            found[own_prefix + ours.get(names, key)] = source_prefix + key
         else:
             skipped[source_prefix + key] = 'no such part in the model'
             if names.split('.', 1)[0] in tops:
@@ -191,7 +191,7 @@ def _canonical(part: dict[str, Tensor]) -> dict[str, str]:
     if any('.reduce.conv.' in name for name in names.values()):
         return _number_layers(part, names, _SANDGLASS)
     deep = 'conv1.0.weight' in part
-    return {key: _stem_name(name, deep) for key, name in names.items()}
+    return {key: _downsample_name(_stem_name(name, deep), key, part) for key, name in names.items()}
 
 
 def _modules_with(parameters: tuple[str, ...], keys: Iterable[str]) -> list[str]:
@@ -228,6 +228,15 @@ def _stem_name(name: str, deep: bool) -> str:
         index = int(parts[2])
         return f'stem.{index // 3}.{("conv", "bn")[index % 3]}.{parts[3]}' if index % 3 < 2 else name
     return re.sub(r'^bn1\.', 'stem.2.bn.', name) if deep else name
+
+
+def _downsample_name(name: str, key: str, part: dict[str, Tensor]) -> str:
+    """A shortcut's convolution and norm by what they are, as only some libraries count a pooling layer before them."""
+    parts = re.fullmatch(r'(.+\.downsample)\.\d\.(\w+)', name)
+    if parts is None:
+        return name
+    weight = part.get(f'{key.rpartition(".")[0]}.weight')
+    return f'{parts[1]}.{"norm" if weight is None or weight.dim() < 4 else "conv"}.{parts[2]}'
 
 
 def _number_layers(part: dict[str, Tensor], names: dict[str, str], block: re.Pattern) -> dict[str, str]:
