@@ -81,9 +81,16 @@ def convert_checkpoint(
 
 
 def save_whole(checkpoint: dict, path: Path) -> None:
-    """Write a checkpoint so that it appears under its name whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    """Write a checkpoint so that it appears under its name whole or not at all.
+
+    Raises:
+        InputError: The folder can't be written to, or is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    except OSError as error:
+        raise InputError(f'cannot write {path}: {error}') from error
     try:
         with os.fdopen(handle, 'wb') as file:
             torch.save(checkpoint, file)
@@ -94,8 +101,10 @@ def save_whole(checkpoint: dict, path: Path) -> None:
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise InputError(f'cannot write {path}: {error}') from error
         raise
 
 

@@ -330,6 +330,26 @@ def test_report(checkpoint18, caplog):
         assert re.search(row, text), row
 
 
+def test_training_starts_from_it(run_tool, sample_data, tmp_path):
+    plain = PublicMobileNeXt(0.5)
+    source = save(tmp_path / 'plain.pth', plain)
+    options = dict(
+        data_root=f'{sample_data}/',
+        train_dataloader=dict(batch_size=2, num_workers=0, persistent_workers=False),
+        train_cfg=dict(max_iters=1, val_interval=10),
+        optim_wrapper=dict(optimizer=dict(lr=0.0, weight_decay=0.0)),
+        default_hooks=dict(checkpoint=dict(interval=1)),
+    )
+    lines = [f'{key} = {value!r}' for key, value in options.items()]
+    for split in ('train', 'val', 'test'):
+        lines.append(f"{split}_dataloader = dict(dataset=dict(data_root='{sample_data}/'))" if split != 'train' else '')
+    init_cfg = dict(_delete_=True, type='WarmStart', checkpoint=source)
+    lines.append(f'model = dict(backbone=dict(init_cfg={init_cfg!r}))')
+    config = tmp_path / 'config.py'
+    config.write_text('\n'.join(lines))
+    return config
+
+
 def test_config_of_the_paper_starts_so():
     config = Config.fromfile('configs/faster_rcnn_ean_r50_coco.py')
     assert config.model.backbone.init_cfg == dict(type='WarmStart', checkpoint='torchvision://resnet50')
