@@ -53,7 +53,7 @@ class EAN(BaseModule):
         torch.Size([2, 256, 7, 7])
     """
 
-    gate_layers = ()  # its mask is constant at the start without zeroing any, see ean_mmdet/checkpoint/lift.py
+    gate_layers = ()  # its mask is constant at the start as it is
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from ..errors import InputError
 
 BACKBONE = 'backbone.'
 _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # DataParallel's and torch.compile's
+_PUBLIC_MOBILENEXT = re.compile(r'^features\.\d+\.conv\.\d+\.')
 _FEATURES = re.compile(r'^features\.(\d+)\.')
 _SANDGLASS = re.compile(r'^(stem|layer\d+\.\d+)\.')
 
@@ -165,7 +166,7 @@ def _inside(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _describe(weights: dict[str, Tensor], prefix: str) -> str:
     tops = {key.split('.', 1)[0] for key in weights}
-    if any(re.match(r'features\.\d+\.conv\.\d+\.', key[len(prefix) :]) for key in weights):
+    if any(_PUBLIC_MOBILENEXT.match(key[len(prefix) :]) for key in weights):
         return 'MobileNeXt of the public code'
     if prefix:
         if any(key.startswith('head.') for key in weights):
@@ -184,7 +185,7 @@ def _canonical(part: dict[str, Tensor]) -> dict[str, str]:
         for parameter in ('weight', 'bias'):
             names[f'{module}.groupnorm.{parameter}'] = f'{module}.{parameter}'
     names = _name_eans(names)
-    if any(_FEATURES.match(name) for name in names.values()):
+    if any(_PUBLIC_MOBILENEXT.match(name) for name in names.values()):
         # features.10 comes after features.9, and conv.10 after conv.9
         keys = sorted(names, key=lambda key: [int(piece) for piece in re.findall(r'\d+', key)])
         return _number_layers(part, {key: names[key] for key in keys}, _FEATURES)

@@ -153,6 +153,8 @@ class WarmStart:
         weights = weights_of(content, self.prefix, self.checkpoint)
         report = warm_start(module, weights, self.zero_init_gate, self.checkpoint)
         print_log(f'{type(module).__name__} starts from {self.checkpoint}\n{report}', logger='current')
+        # mmpretrain's backbones go on to initialize themselves, unless their weights come from this type.
+        module.init_cfg = dict(type='Pretrained', checkpoint=self.checkpoint)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'WarmStart: load from {self.checkpoint}')
 

@@ -19,6 +19,7 @@ from tests.test_checkpoint.networks import (
     assert_same_outputs,
     train_a_little,
 )
+from tests.test_tools import tiny
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -226,18 +227,30 @@ def test_fewer_stages_than_the_checkpoint(torchvision_resnet18, checkpoint18):
     torch.testing.assert_close(list(outputs), expected[:3])
 
 
-@pytest.mark.parametrize('plugin, mask', [('EAN', 0.5), ('LastLayerSE', 0.5), ('TwoLayerGate', 0.25)])
-@pytest.mark.parametrize('position', ['after_conv1', 'after_conv2', 'after_conv3'])
-def test_plugins_at_every_place(plugin, mask, position, tmp_path):
-    plain = MODELS.build(dict(type='ResNet', depth=50, base_channels=16, norm_eval=False, zero_init_residual=False))
-    train_a_little(plain)
-    groups = dict(groups=4) if plugin == 'EAN' else {}
-    stages = (False, True, True, True)
-    config = dict(plugins=[dict(cfg=dict(type=plugin, **groups), position=position, stages=stages)])
-    config = dict(type='ResNet', depth=50, base_channels=16, norm_eval=False, **config)
+@pytest.mark.parametrize(
+    'position, plugin, mask',
+    [
+        ('after_conv1', dict(type='EAN', groups=4), 1 / 2),
+        ('after_conv2', dict(type='EAN', groups=4), 1 / 2),
+        ('after_conv3', dict(type='EAN', groups=4), 1 / 2),
+        ('after_conv2', dict(type='TwoLayerGate'), 1 / 4),
+        ('after_conv3', dict(type='SE', ratio=4), 1 / 2),
+        ('after_conv3', dict(type='ECA'), 1 / 2),
+        ('after_conv3', dict(type='CA', ratio=4), 1 / 4),
+        ('after_conv3', dict(type='CBAM', ratio=4), 1 / 4),
+        ('after_conv3', dict(type='ELA'), 1 / 4),
+        ('after_conv3', dict(type='SGE', groups=4), torch.tensor(1.0).sigmoid().item()),
+        ('after_conv3', dict(type='ContextBlock', ratio=1 / 4), 1),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else None,
+)
+def test_plugins_of_a_plain_resnet(position, plugin, mask, tmp_path):
+    small = dict(type='ResNet', depth=50, base_channels=16, norm_eval=False)
+    plain = train_a_little(MODELS.build(dict(small, zero_init_residual=False)))
     path = save(tmp_path / 'plain.pth', plain)
-    if plugin != 'EAN':
-        with pytest.raises(InputError, match=f'mask of {plugin} .* zero_init_gate=True'):
+    config = dict(small, plugins=[dict(cfg=plugin, position=position, stages=(False, True, True, True))])
+    if plugin['type'] not in ('EAN', 'SGE', 'ContextBlock'):
+        with pytest.raises(InputError, match=f'mask of {plugin["type"]} .* zero_init_gate=True'):
             warm_started(config, path)
     network = warm_started(config, path, zero_init_gate=True)
     norm = f'bn{position[-1]}'
@@ -245,6 +258,45 @@ def test_plugins_at_every_place(plugin, mask, position, tmp_path):
     torch.testing.assert_close(scale, torch.full_like(scale, 1 / mask))
     assert torch.equal(getattr(network.layer1[0], norm).weight, getattr(plain.layer1[0], norm).weight)
     assert_same_outputs(network, plain)
+
+
+@pytest.mark.parametrize('plugin', ['SA', 'PdfAM', 'ParameterFreeGate'])
+def test_masks_that_nothing_makes_constant(plugin, checkpoint18):
+    config = resnet(18, plugins=[dict(cfg=dict(type=plugin), position='after_conv2')])
+    if plugin == 'SA':
+        config['plugins'][0]['cfg']['groups'] = 8
+    with pytest.raises(InputError, match=rf"mask of {plugin} .* skip its keys: .*'Pretrained'"):
+        warm_started(config, checkpoint18, zero_init_gate=True)
+
+
+@pytest.mark.parametrize(
+    'backbone, kwargs',
+    [
+        (dict(type='mmdet.ResNet', depth=18, norm_eval=False), {}),
+        # these two go on to initialize themselves after their init_cfg
+        (dict(type='mmpretrain.ResNet', depth=18, out_indices=(0, 1, 2, 3)), {}),
+        (dict(type='mmpretrain.ShuffleNetV2', widen_factor=0.5, out_indices=(0, 1, 2, 3)), {}),
+        (dict(type='mmpretrain.MobileNetV2', widen_factor=0.25, out_indices=(3, 7)), {}),
+        (dict(type='mmpretrain.VGG', depth=11, norm_cfg=dict(type='BN'), out_indices=(2, 4)), {}),
+        (dict(type='MobileNeXt', widen_factor=0.25), dict(after=r'layer.*\.depthwise2\.bn')),
+    ],
+    ids=lambda value: value.get('type'),
+)
+def test_with_attention(backbone, kwargs, tmp_path):
+    plain = train_a_little(MODELS.build(backbone))
+    path = save(tmp_path / 'plain.pth', plain)
+    init_cfg = dict(type='WarmStart', checkpoint=path)
+    attention = dict(type='EAN', groups=2)
+    network = MODELS.build(
+        dict(type='WithAttention', backbone=dict(backbone, init_cfg=init_cfg), attention=attention, **kwargs)
+    )
+    network.init_weights()
+    assert any(isinstance(module, EAN) for module in network.modules())
+    assert_same_outputs(network, plain)
+    again = MODELS.build(dict(type='WithAttention', backbone=backbone, attention=attention, **kwargs))
+    again.init_cfg = dict(type='WarmStart', checkpoint=save(tmp_path / 'again.pth', network))
+    again.init_weights()
+    assert_same_outputs(again, network)
 
 
 def test_gates_one_after_another(tmp_path):
@@ -258,12 +310,6 @@ def test_gates_one_after_another(tmp_path):
     network = warm_started(resnet(50, plugins=plugins), save(tmp_path / 'plain.pth', plain), zero_init_gate=True)
     torch.testing.assert_close(network.layer3[1].bn3.weight, plain.layer3[1].bn3.weight * 4)
     assert_same_outputs(network, ResNetFeatures(plain))
-
-
-def test_a_mask_that_nothing_makes_constant(checkpoint18):
-    config = resnet(18, plugins=[dict(cfg=dict(type='ParameterFreeGate'), position='after_conv2')])
-    with pytest.raises(InputError, match=r"mask of ParameterFreeGate .* skip its keys: .*'Pretrained'"):
-        warm_started(config, checkpoint18, zero_init_gate=True)
 
 
 def test_other_depths(checkpoint18, tmp_path):
@@ -331,23 +377,25 @@ def test_report(checkpoint18, caplog):
 
 
 def test_training_starts_from_it(run_tool, sample_data, tmp_path):
-    plain = PublicMobileNeXt(0.5)
-    source = save(tmp_path / 'plain.pth', plain)
-    options = dict(
-        data_root=f'{sample_data}/',
-        train_dataloader=dict(batch_size=2, num_workers=0, persistent_workers=False),
-        train_cfg=dict(max_iters=1, val_interval=10),
-        optim_wrapper=dict(optimizer=dict(lr=0.0, weight_decay=0.0)),
-        default_hooks=dict(checkpoint=dict(interval=1)),
-    )
-    lines = [f'{key} = {value!r}' for key, value in options.items()]
-    for split in ('train', 'val', 'test'):
-        lines.append(f"{split}_dataloader = dict(dataset=dict(data_root='{sample_data}/'))" if split != 'train' else '')
-    init_cfg = dict(_delete_=True, type='WarmStart', checkpoint=source)
-    lines.append(f'model = dict(backbone=dict(init_cfg={init_cfg!r}))')
+    plain = train_a_little(PublicMobileNeXt(0.25))
+    init_cfg = dict(_delete_=True, type='WarmStart', checkpoint=save(tmp_path / 'plain.pth', plain))
     config = tmp_path / 'config.py'
-    config.write_text('\n'.join(lines))
-    return config
+    config.write_text(
+        f"""_base_ = {str(tiny.write_config(tmp_path, sample_data, iterations=1))!r}
+model = dict(backbone=dict(init_cfg={init_cfg}))
+optim_wrapper = dict(optimizer=dict(lr=0.0))
+default_hooks = dict(checkpoint=dict(interval=1))
+train_cfg = dict(val_interval=2)
+"""
+    )
+    result = run_tool('train.py', config, '--work-dir', tmp_path / 'run')
+    assert 'EANMobileNeXt starts from' in result.stderr + result.stdout
+    trained = torch.load(tmp_path / 'run' / 'iter_1.pth')['state_dict']
+    last_norm = plain.features[1].conv[9]
+    torch.testing.assert_close(trained['backbone.layer1.0.depthwise2.bn.weight'], 2 * last_norm.weight.detach())
+    torch.testing.assert_close(
+        trained['backbone.layer1.0.depthwise1.bn.weight'], plain.features[1].conv[1].weight.detach()
+    )
 
 
 def test_config_of_the_paper_starts_so():
