@@ -1,4 +1,8 @@
-"""Attention modules: plugin layers ``Name(in_channels, …)`` by name in mmengine's root registry."""
+"""Attention modules: plugin layers ``Name(in_channels, …)`` by name in mmengine's root registry.
+
+Each has ``gate_layers``: the layers that, with weights and biases of zero, make its mask constant, which
+:mod:`ean_mmdet.checkpoint.lift` goes by.
+"""
 
 from .an import AN
 from .ca import CA

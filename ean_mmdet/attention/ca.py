@@ -8,7 +8,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from timm.layers.coord_attn import CoordAttn
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checks import check_feature_map, check_ratio
 
@@ -44,6 +44,11 @@ class CA(BaseModule):
         check_ratio(self, in_channels, ratio)
         self.in_channels = in_channels
         self.gate = CoordAttn(in_channels, rd_channels=max(8, in_channels // ratio), bias=True)
+
+    @property
+    def gate_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        return (self.gate.conv_h, self.gate.conv_w)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

@@ -58,6 +58,11 @@ class CBAM(BaseModule):
         self.spatial_gate = SpatialAttn(kernel_size)
         self.spatial_gate.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
+    @property
+    def gate_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        return (self.channel_gate.fc2, self.spatial_gate.conv)
+
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""
         check_feature_map(self, x, self.in_channels)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from timm.layers import EcaModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checks import check_feature_map
 
@@ -47,6 +47,11 @@ class ECA(BaseModule):
             raise ValueError(f'ECA: kernel_size must be an odd number or None, got {kernel_size}')
         self.in_channels = in_channels
         self.gate = EcaModule(in_channels) if kernel_size is None else EcaModule(kernel_size=kernel_size)
+
+    @property
+    def gate_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        return (self.gate.conv,)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

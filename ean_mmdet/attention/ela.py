@@ -78,6 +78,11 @@ class ELA(BaseModule):
         )
         self.norm = nn.GroupNorm(norm_groups, in_channels)
 
+    @property
+    def gate_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        return (self.norm,)
+
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""
         check_feature_map(self, x, self.in_channels)

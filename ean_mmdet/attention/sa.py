@@ -43,6 +43,8 @@ class SA(BaseModule):
         torch.Size([2, 256, 7, 7])
     """
 
+    gate_layers = ()  # it permutes the channels, so no constant mask makes it the identity
+
     def __init__(self, in_channels: int, groups: int = 64, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         if groups < 1 or in_channels < 1 or in_channels % (2 * groups):

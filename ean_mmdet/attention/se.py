@@ -8,7 +8,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from timm.layers import SEModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checks import check_feature_map, check_ratio
 
@@ -43,6 +43,11 @@ class SE(BaseModule):
         self.in_channels = in_channels
         # The hidden width itself, as timm would round it to a multiple of 8.
         self.gate = SEModule(in_channels, rd_channels=in_channels // ratio)
+
+    @property
+    def gate_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        return (self.gate.fc2,)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

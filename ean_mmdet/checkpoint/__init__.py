@@ -1,7 +1,9 @@
-"""Checkpoints: safe loading and saving. Importing it registers the loaders and the hook."""
+"""Checkpoints: safe loading and saving, and warm start. Importing it registers loaders, hook and initializer."""
 
+from .convert import convert_checkpoint
 from .fit import check_fit
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .safe_load import load_local
+from .warm_start import WarmStart, warm_start
 
-__all__ = ['SafeCheckpointHook', 'check_fit', 'load_local']
+__all__ = ['SafeCheckpointHook', 'WarmStart', 'check_fit', 'convert_checkpoint', 'load_local', 'warm_start']

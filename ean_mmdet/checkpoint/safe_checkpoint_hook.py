@@ -15,7 +15,7 @@ from .fit import check_fit
 from .safe_load import history_to_plain
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """``value`` with tensors, numbers, strings and containers alone."""
     if isinstance(value, HistoryBuffer):
         return history_to_plain(value)
@@ -26,10 +26,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         # In place, so that an OrderedDict keeps its type and its metadata.
         for key in value:
-            value[key] = _plain(value[key])
+            value[key] = to_plain(value[key])
         return value
     if type(value) in (list, tuple):
-        return type(value)(map(_plain, value))
+        return type(value)(map(to_plain, value))
     return value
 
 
@@ -46,7 +46,7 @@ class SafeCheckpointHook(Hook):
         """Make the checkpoint plain."""
         for part in ('meta', 'message_hub', 'optimizer', 'param_schedulers'):
             if part in checkpoint:
-                checkpoint[part] = _plain(checkpoint[part])
+                checkpoint[part] = to_plain(checkpoint[part])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse a checkpoint that doesn't fit the model.
