@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from timm.layers.coord_attn import CoordAttn
 from torch import Tensor, nn
 
 from .checks import check_feature_map, check_ratio
@@ -30,6 +29,7 @@ class CA(BaseModule):
 
     Raises:
         ValueError: ``ratio`` isn't between 1 and ``in_channels``.
+        ImportError: timm is older than its ``CoordAttn``.
 
     Shapes:
         (N, in_channels, H, W) in, the same out.
@@ -41,6 +41,11 @@ class CA(BaseModule):
 
     def __init__(self, in_channels: int, ratio: int = 32, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
+        # Here rather than above, so that the other modules work with an older timm, too.
+        try:
+            from timm.layers.coord_attn import CoordAttn
+        except ImportError as error:
+            raise ImportError('CA is timm 1.0.31\'s CoordAttn: pip install "timm>=1.0.31"') from error
         check_ratio(self, in_channels, ratio)
         self.in_channels = in_channels
         self.gate = CoordAttn(in_channels, rd_channels=max(8, in_channels // ratio), bias=True)
