@@ -112,8 +112,10 @@ def _backend(x: Tensor) -> ModuleType:
 @cache
 def _triton() -> ModuleType | None:
     try:
-        import triton  # noqa: F401
+        import triton
     except ImportError:
+        return None
+    if int(triton.__version__.partition('.')[0]) < 3:
         return None
     from . import norm_gate_triton
 
@@ -124,7 +126,7 @@ def _triton_obstacle(x: Tensor) -> str | None:
     """Why Triton's kernels can't take ``x``; None if they can."""
     kernels = _triton()
     if kernels is None:
-        return 'Triton is not installed'
+        return 'no Triton 3 is installed'
     if x.dtype not in TRITON_TYPES:
         return f'its kernels take {", ".join(map(str, TRITON_TYPES))}, and x is {x.dtype}'
     if kernels.INTERPRETED:

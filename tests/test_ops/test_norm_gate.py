@@ -1,26 +1,365 @@
+import copy
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
+from torch.library import opcheck
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
-from ean_mmdet.ops import norm_gate
+from ean_mmdet.ops import norm_gate, norm_gate_eager
 from tests.reference import plain_norm_gate
 
-
-@pytest.mark.parametrize('shape', [(2, 6, 7, 5), (1, 4, 1, 1), (3, 5, 1, 8), (2, 8, 31, 40)])
-@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-def test_matches_the_plain_formula(shape, memory_format):
-    x = torch.randn(shape, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
-    scale, shift = (torch.randn(shape[1], dtype=torch.float64, requires_grad=True) for _ in range(2))
-    upstream = torch.randn(shape, dtype=torch.float64)
-    y, reference = norm_gate(x, scale, shift), plain_norm_gate(x, scale, shift)
-    assert y.is_contiguous(memory_format=memory_format)
-    torch.testing.assert_close(y, reference, rtol=1e-10, atol=1e-12)
-    for mine, theirs in zip(
-        *(torch.autograd.grad((out * upstream).sum(), (x, scale, shift)) for out in (y, reference))
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
+OPERATOR = torch.ops.ean_mmdet.norm_gate.default
+BACKWARD = torch.ops.ean_mmdet.norm_gate_backward.default
+FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
+TAILS = [(False, None), (True, None), (False, 'relu'), (True, 'relu')]
+# Largest error over largest value: a few units in the last place of the type.
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
-def test_shapes_and_types_are_checked():
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+class Gate(nn.Module):
+    """norm_gate between convolutions, as a network has it."""
+
+    def __init__(self, residual=False, activation=None):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.scale, self.shift = (nn.Parameter(torch.randn(8)) for _ in range(2))
+        self.head = nn.Conv2d(8, 4, 1)
+        self.residual, self.activation = residual, activation
+
+    def forward(self, x):
+        x = self.conv(x)
+        residual = x.tanh() if self.residual else None
+        return self.head(norm_gate(x, self.scale, self.shift, residual=residual, activation=self.activation))
+
+
+def plain(x, scale, shift, residual=None, activation=None, eps=1e-5):
+    y = plain_norm_gate(x, scale, shift, eps)
+    y = y if residual is None else y + residual
+    return y.relu() if activation else y
+
+
+def make_inputs(shape, dtype=torch.float32, layout='contiguous', residual=False, device='cpu'):
+    """x, scale, shift and perhaps a residual, wanting gradients."""
+    parameter_type = torch.promote_types(dtype, torch.float32)
+    maps = [torch.randn(shape).to(device, dtype, memory_format=FORMATS[layout]) for _ in range(1 + residual)]
+    vectors = [torch.randn(shape[1], dtype=parameter_type, device=device) for _ in range(2)]
+    return [t.requires_grad_() for t in (maps[0], *vectors, *maps[1:])]
+
+
+def condition(x, eps):
+    """Largest |mean| / deviation of a plane: the digits that PyTorch's own GroupNorm, scale · x + shift, loses."""
+    mean, variance = x.mean((2, 3)), x.var((2, 3), correction=0)
+    return (mean.abs() / (variance + eps).sqrt()).amax()
+
+
+def assert_equals_plain(inputs, activation=None, tolerance=None, eps=1e-5, lost_digits=True):
+    """Forward and every gradient against the float64 plain formula; types and layout are those of the inputs."""
+    x, scale = inputs[:2]
+    upstream = torch.randn(x.shape).to(x)
+    y = norm_gate(*inputs[:3], eps, *inputs[3:], activation=activation)
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    reference = plain(*exact, activation=activation, eps=eps)
+    results = zip(
+        ('y', 'dx', 'dscale', 'dshift', 'dresidual'),
+        (y, *torch.autograd.grad(y, inputs, upstream)),
+        (reference, *torch.autograd.grad(reference, exact, upstream.double())),
+        (x, *inputs),
+    )
+    allowed = tolerance or TOLERANCE[x.dtype]
+    if lost_digits:
+        allowed += 20 * torch.finfo(scale.dtype).eps * condition(exact[0].detach(), eps)
+    for name, mine, theirs, like in results:
+        assert mine.dtype == like.dtype and mine.shape == like.shape, name
+        # What is exactly zero, as dscale on a plane of one pixel is, is measured by what it is a difference of.
+        size = max(theirs.abs().amax(), 1 if name == 'dx' else exact[0].abs().amax())
+        error = (mine.double() - theirs).abs().amax() / size
+        assert error <= allowed, f'{name}: {error:.2e}'
+    return y
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('shape', [(2, 6, 7, 5), (1, 8, 1, 1), (5, 1, 4, 4), (3, 4, 20, 23), (1, 5, 200, 336)])
+def test_equals_the_plain_formula(shape, dtype, layout):
+    for residual, activation in TAILS:
+        y = assert_equals_plain(make_inputs(shape, dtype, layout, residual), activation)
+        assert y.is_contiguous(memory_format=FORMATS[layout])
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('block', [1, 50, 700])
+@pytest.mark.parametrize('shape', [(3, 5, 9, 8), (2, 3, 1, 40), (4, 7, 1, 1)])
+def test_any_block_size_gives_the_same(monkeypatch, shape, block, layout):
+    monkeypatch.setattr(norm_gate_eager, 'BLOCK', block)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert_equals_plain(make_inputs(shape, dtype, layout, residual=True), 'relu')
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize(('residual', 'activation'), TAILS)
+def test_gradcheck(layout, residual, activation):
+    inputs = make_inputs((2, 3, 4, 3), torch.float64, layout, residual)
+    assert torch.autograd.gradcheck(lambda *t: norm_gate(*t[:3], 1e-5, *t[3:], activation=activation), inputs)
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+def test_every_element_is_written(layout):
+    """PyTorch fills fresh memory with NaN here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        for shape, dtype in (((2, 40, 30, 31), torch.float32), ((3, 200, 40, 41), torch.bfloat16)):
+            assert_equals_plain(make_inputs(shape, dtype, layout, residual=True), 'relu')
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    'view',
+    [
+        lambda x: x.transpose(2, 3),
+        lambda x: x[:, ::2],
+        lambda x: x[..., 1:6:2],
+        lambda x: x[:, :, :1, :1].expand(-1, -1, 6, 7),
+        lambda x: x[:, :1].expand(-1, 4, -1, -1),
+        lambda x: x.permute(0, 3, 1, 2),
+        lambda x: x.flip(1).permute(1, 0, 3, 2),
+        lambda x: x.to(memory_format=torch.channels_last)[:, 2:],
+    ],
+    ids=['transposed', 'every 2nd channel', 'sliced', 'one pixel', 'one channel', 'NHWC', 'permuted', 'channels_last'],
+)
+def test_any_strides(view):
+    base = torch.randn(4, 6, 8, 10, requires_grad=True)
+    x = view(base)
+    scale, shift = (torch.randn(x.shape[1], requires_grad=True) for _ in range(2))
+    residual = view(torch.randn(4, 6, 8, 10)).contiguous()
+    inputs = base, scale, shift
+    y, reference = (function(x, scale, shift, residual=residual, activation='relu') for function in (norm_gate, plain))
+    torch.testing.assert_close(y, reference, rtol=1e-4, atol=1e-4)
+    upstream = torch.randn_like(y).transpose(2, 3).contiguous().transpose(2, 3)
+    for mine, theirs in zip(*(torch.autograd.grad(out, inputs, upstream) for out in (y, reference))):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_sliced_channels_last_stays_channels_last():
+    x = torch.randn(2, 8, 5, 6).to(memory_format=torch.channels_last)
+    assert norm_gate(x[:, :4], torch.ones(4), torch.ones(4)).is_contiguous(memory_format=torch.channels_last)
+    pixel = torch.randn(2, 1, 1, 8).permute(0, 3, 1, 2)  # one pixel, as a channels_last convolution returns it
+    assert norm_gate(pixel, torch.ones(8), torch.ones(8)).stride() == pixel.stride()
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('shape', [(0, 4, 3, 3), (2, 4, 0, 3), (2, 0, 3, 3)])
+def test_empty(shape, layout):
+    inputs = make_inputs(shape, layout=layout, residual=True)
+    y = norm_gate(*inputs[:3], residual=inputs[3], activation='relu')
+    assert y.shape == shape
+    for gradient, value in zip(torch.autograd.grad(y.sum(), inputs), inputs):
+        assert gradient.shape == value.shape and not gradient.any()
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize(
+    ('dtype', 'factor', 'offset', 'tolerance'),
+    [
+        (torch.float16, 1e4, 0.0, 2e-3),  # up to 4e4 of 65504
+        (torch.float16, 1e-6, 0.0, 5e-2),  # subnormal, where the type itself has one digit
+        (torch.float16, 30.0, 3e4, 2e-3),  # a spacing of 16 on a large mean
+        (torch.bfloat16, 1e15, 0.0, 1.6e-2),
+        (torch.bfloat16, 1e-30, 0.0, 1.6e-2),
+        (torch.float32, 1.0, 1e4, 1e-5),
+    ],
+)
+def test_extreme_values(dtype, factor, offset, tolerance, layout):
+    inputs = make_inputs((2, 4, 24, 30), dtype, layout)
+    with torch.no_grad():
+        inputs[0].mul_(factor).add_(offset)
+    assert_equals_plain(inputs, tolerance=tolerance)
+
+
+def test_a_constant_plane_is_gated_by_the_shift_alone():
+    shift = torch.randn(3)
+    y = norm_gate(torch.full((1, 3, 4, 4), 7.0), torch.randn(3), shift)
+    expected = 7 * shift.sigmoid().view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=0)
+
+
+def test_nan_stays_visible():
+    x = torch.randn(1, 2, 3, 3)
+    x[0, 0, 0, 0] = torch.nan
+    y = norm_gate(x, torch.ones(2), torch.ones(2), residual=x, activation='relu')
+    assert y[:, 0].isnan().all() and not y[:, 1].isnan().any()
+
+
+def saved_bytes(function):
+    """Bytes that autograd keeps for the gradient, and the addresses of the memory that they lie in."""
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        y = function()
+    return y, sum(t.numel() * t.element_size() for t in saved), {t.untyped_storage().data_ptr() for t in saved}
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_keeps_one_feature_map(dtype, layout):
+    x, scale, shift, residual = make_inputs((2, 64, 28, 28), dtype, layout, residual=True)
+    size = x.numel() * x.element_size()
+    for arguments in ({}, {'activation': 'relu'}, {'residual': residual}):
+        _, bytes_, places = saved_bytes(lambda a=arguments: norm_gate(x, scale, shift, **a))
+        assert bytes_ <= 1.05 * size
+        assert x.untyped_storage().data_ptr() in places
+        assert residual.untyped_storage().data_ptr() not in places
+    # With residual and ReLU the output is kept too: the memory that the next convolution keeps as its input.
+    y, bytes_, places = saved_bytes(lambda: norm_gate(x, scale, shift, residual=residual, activation='relu'))
+    assert bytes_ <= 2.05 * size
+    assert y.untyped_storage().data_ptr() in places
+    next_conv = nn.Conv2d(64, 8, 1).to(dtype)
+    _, _, next_places = saved_bytes(lambda: next_conv(y))
+    assert y.untyped_storage().data_ptr() in next_places
+
+
+def test_second_derivatives_are_refused():
+    x, scale, shift = make_inputs((1, 2, 3, 3))
+    (gradient,) = torch.autograd.grad(norm_gate(x, scale, shift).sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match='norm_gate has no second derivatives'):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_under_autocast(dtype):
+    gate = Gate(residual=True, activation='relu')
+    x = torch.randn(2, 3, 12, 12)
+    expected = gate(x)
+    with torch.autocast('cpu', dtype):
+        y = gate(x)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.float(), expected, rtol=0, atol=0.05 * expected.abs().max().item())
+    y.float().sum().backward()
+    assert gate.scale.grad.dtype == torch.float32 and gate.scale.grad.isfinite().all()
+
+
+def test_half_parameters_and_mixed_residual():
+    x, scale, shift = torch.randn(2, 4, 5, 5).half(), torch.randn(4).half(), torch.randn(4).half()
+    assert norm_gate(x, scale, shift).dtype == torch.float16
+    residual = torch.randn(2, 4, 5, 5)
+    y = norm_gate(x, scale, shift, residual=residual, activation='relu')
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, (plain_norm_gate(x.float(), scale.float(), shift.float()) + residual).relu(),
+                               rtol=1e-2, atol=1e-2)  # fmt: skip
+
+
+@pytest.mark.parametrize('tail', TAILS)
+def test_deepcopy_checkpointing_and_inference_mode(tail):
+    gate, x = Gate(*tail), torch.randn(2, 3, 8, 8, requires_grad=True)
+    expected = gate(x)
+    twin = copy.deepcopy(gate)
+    with torch.inference_mode():
+        torch.testing.assert_close(twin(x), expected, rtol=0, atol=0)
+    expected.sum().backward()
+    checkpoint(twin, x, use_reentrant=False).sum().backward()
+    for mine, theirs in zip(twin.parameters(), gate.parameters()):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('tail', TAILS)
+def test_opcheck(layout, tail):
+    x, scale, shift, *residual = make_inputs((2, 4, 5, 3), layout=layout, residual=tail[0])
+    residual, relu = residual[0] if residual else None, tail[1] is not None
+    opcheck(OPERATOR, (x, scale, shift, 1e-5, residual, relu))
+    y, mean, rstd = (t.detach() for t in OPERATOR(x, scale, shift, 1e-5, residual, relu))
+    opcheck(BACKWARD, (*(t.detach() for t in (y, x, scale, shift, mean, rstd)), y if relu else None, relu and tail[0]))
+
+
+def test_export_and_names():
+    gate, x = Gate(True, 'relu').eval(), torch.randn(2, 3, 8, 8)
+    program = torch.export.export(gate, (x,), dynamic_shapes=({0: torch.export.Dim('batch', min=1)},))
+    assert OPERATOR in [node.target for node in program.run_decompositions().graph.nodes]
+    more = torch.randn(5, 3, 8, 8)
+    torch.testing.assert_close(program.module()(more), gate(more))
+    torch.testing.assert_close(torch.jit.trace(gate, x)(more), gate(more))
+    with FlopCounterMode(display=False) as counter, torch.profiler.profile() as profile:
+        gate(x).sum().backward()
+    assert torch.ops.ean_mmdet.norm_gate in counter.get_flop_counts()['Gate']
+    assert {'ean_mmdet::norm_gate', 'ean_mmdet::norm_gate_backward'} <= {e.key for e in profile.key_averages()}
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+def test_compiles_without_a_graph_break(layout):
+    torch.compiler.reset()
+    gate = Gate(True, 'relu')
+    compiled = torch.compile(copy.deepcopy(gate), fullgraph=True)
+    x = torch.randn(2, 3, 6, 6).to(memory_format=FORMATS[layout])
+    for model in (gate, compiled):
+        model(x).square().sum().backward()
+    torch.testing.assert_close(compiled(x), gate(x))
+    for mine, theirs in zip(compiled.parameters(), gate.parameters()):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+
+
+class TestBackend:
+    x, vector = torch.randn(1, 4, 3, 3), torch.randn(4)
+
+    def run(self):
+        return norm_gate(self.x, self.vector, self.vector)
+
+    def test_unknown(self, monkeypatch):
+        monkeypatch.setenv('EAN_BACKEND', 'cuda')
+        with pytest.raises(ValueError, match=r"EAN_BACKEND must be one of eager, triton, or unset, got 'cuda'"):
+            self.run()
+
+    def test_eager(self, monkeypatch):
+        monkeypatch.setenv('EAN_BACKEND', 'eager')
+        torch.testing.assert_close(self.run(), plain_norm_gate(self.x, self.vector, self.vector))
+
+    def test_triton_that_can_not_run_says_why(self, monkeypatch):
+        pytest.importorskip('triton')
+        monkeypatch.setenv('EAN_BACKEND', 'triton')
+        with pytest.raises(RuntimeError, match=r'EAN_BACKEND=triton can not run here: x is on cpu.*TRITON_INTERPRET=1'):
+            self.run()
+        with pytest.raises(RuntimeError, match=r'its kernels take .*float16.* and x is torch.float64'):
+            norm_gate(self.x.double(), self.vector, self.vector)
+
+    @pytest.mark.parametrize('triton', [None, SimpleNamespace(__version__='2.1.0')])
+    def test_triton_that_is_not_installed_or_too_old(self, monkeypatch, triton):
+        module = sys.modules['ean_mmdet.ops.norm_gate']
+        monkeypatch.setattr(module, '_triton', module._triton.__wrapped__)
+        monkeypatch.setitem(sys.modules, 'triton', triton)
+        monkeypatch.setenv('EAN_BACKEND', 'triton')
+        with pytest.raises(RuntimeError, match='EAN_BACKEND=triton can not run here: no Triton 3 is installed'):
+            self.run()
+
+
+def test_imports_nothing_of_openmmlab():
+    code = (
+        'import sys\n'
+        'for name in ("mmengine", "mmcv", "mmdet", "mmpretrain"): sys.modules[name] = None\n'
+        'import torch\n'
+        'from ean_mmdet.ops import norm_gate\n'
+        'x = torch.rand(2, 4, 5, 5, requires_grad=True)\n'
+        'norm_gate(x, torch.rand(4), torch.rand(4)).sum().backward()\n'
+        'assert x.grad.isfinite().all()\n'
+        'print(sorted({name.partition(".")[0] for name in sys.modules if name.startswith("mm")} - {"mmap"}))'
+    )
+    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "['mmcv', 'mmdet', 'mmengine', 'mmpretrain']"  # the four Nones
+
+
+def test_input_is_checked():
     x, vector = torch.rand(1, 4, 2, 2), torch.rand(4)
     with pytest.raises(ValueError, match=r'\(N, C, H, W\), got \(4, 2, 2\)'):
         norm_gate(x[0], vector, vector)
@@ -28,6 +367,37 @@ def test_shapes_and_types_are_checked():
         norm_gate(x, vector, vector[:3])
     with pytest.raises(TypeError, match=r'floating-point type, got torch\.int64'):
         norm_gate(x.long(), vector, vector)
+    with pytest.raises(ValueError, match=r'residual must be of the shape of x, \(1, 4, 2, 2\)'):
+        norm_gate(x, vector, vector, residual=x[..., :1])
+    with pytest.raises(ValueError, match=r"activation must be 'relu' or None, got 'gelu'"):
+        norm_gate(x, vector, vector, activation='gelu')
+    with pytest.raises(ValueError, match=r'scale is on meta, x on cpu'):
+        norm_gate(x, vector.to('meta'), vector)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('backend', ['eager', 'triton'])
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('shape', [(2, 6, 7, 5), (1, 8, 1, 1), (8, 960, 10, 10), (2, 256, 200, 304), (1, 3, 700, 900)])
+def test_on_a_gpu(monkeypatch, shape, layout, backend):
+    monkeypatch.setenv('EAN_BACKEND', backend)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for residual, activation in TAILS:
+            y = assert_equals_plain(make_inputs(shape, dtype, layout, residual, 'cuda'), activation)
+            assert y.is_contiguous(memory_format=FORMATS[layout])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('layout', FORMATS)
+def test_more_elements_than_32_bits_count_on_a_gpu(layout):
+    if torch.cuda.mem_get_info()[0] < 20 * 2**30:
+        pytest.skip('needs 20 GiB of GPU memory')
+    x = torch.randn(9, 256, 1024, 1024, device='cuda', dtype=torch.float16).to(memory_format=FORMATS[layout])
+    scale, shift = (torch.randn(256, device='cuda') for _ in range(2))
+    y = norm_gate(x, scale, shift)
+    for sample in (0, 8):
+        part = x[sample : sample + 1].float()
+        torch.testing.assert_close(y[sample].float(), plain_norm_gate(part, scale, shift)[0], rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])

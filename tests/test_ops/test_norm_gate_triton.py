@@ -1,0 +1,237 @@
+"""The Triton kernels: run by Triton's interpreter on the CPU, by a GPU where there is one, and compiled for an H100.
+
+Triton decides when it is imported whether it interprets, so the interpreter has a process of its own: this file once
+more, which ``test_in_the_interpreter`` starts.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ean_mmdet.ops import norm_gate
+from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, make_inputs
+
+triton = pytest.importorskip('triton')
+from ean_mmdet.ops import norm_gate_triton as kernels  # noqa: E402, not without Triton
+
+ROOT = Path(__file__).parents[2]
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+DEVICE = 'cpu' if INTERPRETED else 'cuda'
+runs_kernels = pytest.mark.skipif(
+    not (INTERPRETED or torch.cuda.is_available()), reason='runs inside test_in_the_interpreter; here it needs a GPU'
+)
+TYPES = [torch.float32, torch.float16, torch.bfloat16]
+# (N, C, H, W) small enough for the interpreter. With the tiles below: whole planes, several planes a tile, planes
+# passed over tile by tile, and planes that programs share; sizes that are and aren't multiples of a power of two.
+SHAPES = [(2, 6, 7, 5), (1, 8, 1, 1), (3, 4, 16, 16), (2, 24, 9, 9), (1, 3, 30, 40)]
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def use_triton(monkeypatch):
+    monkeypatch.setenv('EAN_BACKEND', 'triton')
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    for name, value in (('TILE', 64), ('LARGE_TILE', 128), ('WHOLE_TILE', 256), ('CHANNELS', 16), ('MIN_CHANNELS', 4)):
+        monkeypatch.setattr(kernels, name, value)
+    monkeypatch.setattr(kernels, '_programs', lambda device: 8)
+    kernels.make_plan.cache_clear()
+    yield
+    kernels.make_plan.cache_clear()
+
+
+@pytest.mark.skipif(INTERPRETED, reason='this is the interpreter')
+def test_in_the_interpreter():
+    result = subprocess.run(
+        [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', __file__],
+        cwd=ROOT,
+        env={**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    assert ' passed' in result.stdout
+
+
+def plans():
+    return [
+        kernels.make_plan(torch.Size(shape), layout == 'channels_last', maps, 8)
+        for shape in SHAPES
+        for layout in FORMATS
+        for maps in (1, 2)
+    ]
+
+
+def test_the_shapes_take_every_path(small_tiles):
+    assert {plan.whole for plan in plans()} == {True, False}
+    assert any(plan.whole and plan.planes > 1 for plan in plans())
+    assert any(not plan.whole and plan.splits == 1 for plan in plans())
+    assert any(plan.splits > 1 and plan.split_pixels * plan.splits > 1200 for plan in plans())
+    assert {plan.align for plan in plans()} >= {1, 2, 8, 16}
+
+
+@runs_kernels
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('shape', SHAPES)
+def test_equals_the_plain_formula(use_triton, small_tiles, shape, layout):
+    for index, (residual, activation) in enumerate(TAILS):
+        dtype = TYPES[(index + SHAPES.index(shape)) % 3]
+        y = assert_equals_plain(make_inputs(shape, dtype, layout, residual, DEVICE), activation, lost_digits=False)
+        assert y.is_contiguous(memory_format=FORMATS[layout])
+
+
+@runs_kernels
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('dtype', TYPES)
+def test_at_the_real_tile_sizes(use_triton, dtype, layout):
+    assert_equals_plain(make_inputs((1, 2, 100, 90), dtype, layout, True, DEVICE), 'relu', lost_digits=False)
+    assert_equals_plain(make_inputs((2, 40, 10, 10), dtype, layout, True, DEVICE), 'relu', lost_digits=False)
+
+
+@runs_kernels
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize(
+    ('dtype', 'factor', 'offset', 'tolerance'),
+    [
+        (torch.float16, 1e4, 0.0, 2e-3),
+        (torch.float16, 1e-6, 0.0, 5e-2),
+        (torch.float16, 30.0, 3e4, 2e-3),
+        (torch.bfloat16, 1e15, 0.0, 1.6e-2),
+        (torch.bfloat16, 1e-30, 0.0, 1.6e-2),
+        (torch.float32, 1.0, 1e4, 2e-3),
+    ],
+)
+def test_extreme_values(use_triton, small_tiles, dtype, factor, offset, tolerance, layout):
+    for shape in ((1, 4, 8, 8), (1, 4, 24, 30)):
+        inputs = make_inputs(shape, dtype, layout, device=DEVICE)
+        with torch.no_grad():
+            inputs[0].mul_(factor).add_(offset)
+        assert_equals_plain(inputs, tolerance=tolerance, lost_digits=False)
+
+
+@runs_kernels
+@pytest.mark.parametrize('layout', FORMATS)
+def test_an_outlier_in_the_first_tile_costs_no_digits(use_triton, small_tiles, layout):
+    """The sums are taken around the first tile's mean."""
+    inputs = make_inputs((1, 2, 30, 40), torch.float32, layout, device=DEVICE)
+    with torch.no_grad():
+        inputs[0][:, :, 0, :4] += 1e4
+    assert_equals_plain(inputs, tolerance=1e-4, lost_digits=False)
+
+
+@runs_kernels
+def test_nan_stays_visible(use_triton):
+    x = torch.randn(1, 2, 3, 3, device=DEVICE)
+    x[0, 0, 0, 0] = torch.nan
+    vector = torch.ones(2, device=DEVICE)
+    y = norm_gate(x, vector, vector, residual=x, activation='relu')
+    assert y[:, 0].isnan().all() and not y[:, 1].isnan().any()
+
+
+@runs_kernels
+@pytest.mark.parametrize('layout', FORMATS)
+def test_writes_every_element_and_nothing_else(use_triton, small_tiles, monkeypatch, layout):
+    """Outputs start as NaN, in the middle of guard values that must survive."""
+    guarded = []
+
+    def poisoned(like, *_, **__):
+        size = like.numel()
+        memory = torch.full((size + 512,), 7.0, device=DEVICE, dtype=like.dtype)
+        memory[256:-256] = torch.nan
+        guarded.append(memory)
+        return memory[256:-256].as_strided(like.shape, like.stride())
+
+    monkeypatch.setattr(kernels.torch, 'empty_like', poisoned)
+    for shape in ((2, 5, 7, 5), (2, 3, 16, 17), (1, 3, 30, 40)):
+        inputs = make_inputs(shape, torch.float32, layout, True, DEVICE)
+        y = norm_gate(*inputs[:3], residual=inputs[3], activation='relu')
+        gradients = torch.autograd.grad(y, inputs, torch.ones_like(inputs[0]).normal_())
+        assert not any(t.isnan().any() for t in (y, *gradients))
+    assert len(guarded) >= 9
+    assert all((memory[:256] == 7).all() and (memory[-256:] == 7).all() for memory in guarded)
+
+
+@runs_kernels
+def test_same_input_same_bits(use_triton, small_tiles):
+    inputs = make_inputs((3, 5, 20, 30), torch.bfloat16, 'channels_last', device=DEVICE)
+    upstream = torch.randn_like(inputs[0])
+    first, second = (torch.autograd.grad(norm_gate(*inputs), inputs, upstream) for _ in range(2))
+    for one, other in zip(first, second):
+        assert torch.equal(one, other)
+
+
+@runs_kernels
+def test_float64_is_refused_when_forced(use_triton):
+    x, vector = torch.randn(1, 2, 3, 3, device=DEVICE).double(), torch.ones(2, device=DEVICE)
+    with pytest.raises(RuntimeError, match=r'EAN_BACKEND=triton can not run here: its kernels take .* torch\.float64'):
+        norm_gate(x, vector, vector)
+
+
+POINTERS = {torch.float32: '*fp32', torch.float16: '*fp16', torch.bfloat16: '*bf16'}
+MAPS = ('x', 'y', 'residual', 'grad', 'sign', 'dx', 'dresidual')
+
+
+def compile_for_hopper(kernel, dtype, **constants):
+    """Compile a kernel down to machine code for compute capability 9.0, on any machine."""
+    names = kernel.arg_names
+    signature = {
+        name: 'constexpr' if name in constants else POINTERS[dtype] if name in MAPS
+        else 'i32' if name in kernels.SIZES else 'fp32' if name == 'eps' else '*fp32'
+        for name in names
+    }  # fmt: skip
+    values = {(names.index(name),): value for name, value in constants.items()}
+    aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if signature[name].startswith('*')}
+    source = triton.compiler.ASTSource(kernel, signature, values, aligned)
+    target = triton.backends.compiler.GPUTarget('cuda', 90, 32)
+    return triton.compile(source, target=target, options={'num_warps': 8})
+
+
+@pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
+@pytest.mark.parametrize('dtype', TYPES)
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_compiles_for_an_h100(dtype, channels_last):
+    tile = dict(CHANNELS_LAST=channels_last, ALIGN=16, PLANES=64 if channels_last else 1)
+    tile['PIXELS'] = 2048 // tile['PLANES']
+    tail = dict(RELU=True) if channels_last else dict(RELU=False, residual=None)
+    gradient_tail = {} if channels_last else dict(sign=None, dresidual=None)
+    compiled = [
+        compile_for_hopper(kernels._forward_kernel, dtype, WHOLE=True, **tail, **tile),
+        compile_for_hopper(kernels._forward_kernel, dtype, WHOLE=False, **tail, **tile),
+        compile_for_hopper(kernels._backward_kernel, dtype, WHOLE=True, **gradient_tail, **tile),
+        compile_for_hopper(kernels._backward_kernel, dtype, WHOLE=False, **gradient_tail, **tile),
+    ]
+    if channels_last:
+        compiled += [
+            compile_for_hopper(kernels._moments_kernel, dtype, **tile),
+            compile_for_hopper(kernels._gate_kernel, dtype, SPLITS=16, **tail, **tile),
+            compile_for_hopper(kernels._sums_kernel, dtype, sign=None, **tile),
+            compile_for_hopper(kernels._gradient_kernel, dtype, SPLITS=16, **gradient_tail, **tile),
+        ]
+    for kernel in compiled:
+        assert kernel.asm['cubin']
+        # 16 bytes at once, in both layouts
+        assert 'ld.global' in kernel.asm['ptx'] and '.v4.b32' in kernel.asm['ptx']
+
+
+def test_plan_covers_every_pixel_and_plane():
+    for shape in ((1, 1, 1, 1), (8, 256, 200, 304), (1, 3, 1000, 1000), (32, 960, 10, 10), (2, 2048, 25, 38)):
+        for channels_last in (False, True):
+            for maps in (1, 2):
+                plan = kernels.make_plan(torch.Size(shape), channels_last, maps, 264)
+                samples, channels, height, width = shape
+                planes_of_a_sample = channels if channels_last else samples * channels
+                assert plan.blocks * plan.planes >= (samples if channels_last else 1) * planes_of_a_sample
+                assert plan.splits * plan.split_pixels >= height * width > (plan.splits - 1) * plan.split_pixels
+                assert plan.split_pixels % plan.pixels == 0 or plan.splits == 1
+                assert plan.whole == (plan.pixels >= height * width and plan.splits == 1) or not plan.whole
+                assert plan.warps & (plan.warps - 1) == 0 and 1 <= plan.warps <= 32
