@@ -19,8 +19,9 @@ def small_ssdlite(backbone: str, **kwargs) -> Config:
     if backbone == 'MobileNeXt':
         config.model.backbone.pop('groups')
     config.model.backbone.update(type=backbone, widen_factor=0.25)
-    config.model.neck.update(in_channels=(144, 320), out_channels=(144, 320, 64, 64))
-    config.model.bbox_head.in_channels = (144, 320, 64, 64)
+    channels = (72, 144, 320, 64)
+    config.model.neck.update(in_channels=channels[:3], out_channels=channels)
+    config.model.bbox_head.in_channels = channels
     config.model.update(kwargs)
     return config
 
