@@ -27,7 +27,7 @@ runs_kernels = pytest.mark.skipif(
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 # (N, C, H, W) small enough for the interpreter. With the tiles below: whole planes, several planes a tile, planes
 # passed over tile by tile, and planes that programs share; sizes that are and aren't multiples of a power of two.
-SHAPES = [(2, 6, 7, 5), (1, 8, 1, 1), (3, 4, 16, 16), (2, 24, 9, 9), (1, 3, 30, 40)]
+SHAPES = [(2, 7, 7, 5), (1, 8, 1, 1), (2, 4, 20, 16), (2, 24, 5, 9), (5, 4, 10, 16), (1, 2, 40, 56)]
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def use_triton(monkeypatch):
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    for name, value in (('TILE', 64), ('LARGE_TILE', 128), ('WHOLE_TILE', 256), ('CHANNELS', 16), ('MIN_CHANNELS', 4)):
+    for name, value in (('TILE', 128), ('LARGE_TILE', 256), ('WHOLE_TILE', 256), ('CHANNELS', 16), ('MIN_CHANNELS', 4)):
         monkeypatch.setattr(kernels, name, value)
     monkeypatch.setattr(kernels, '_programs', lambda device: 8)
     kernels.make_plan.cache_clear()
@@ -63,21 +63,14 @@ def test_in_the_interpreter():
     assert ' passed' in result.stdout
 
 
-def plans():
-    return [
-        kernels.make_plan(torch.Size(shape), layout == 'channels_last', maps, 8)
-        for shape in SHAPES
-        for layout in FORMATS
-        for maps in (1, 2)
-    ]
-
-
-def test_the_shapes_take_every_path(small_tiles):
-    assert {plan.whole for plan in plans()} == {True, False}
-    assert any(plan.whole and plan.planes > 1 for plan in plans())
-    assert any(not plan.whole and plan.splits == 1 for plan in plans())
-    assert any(plan.splits > 1 and plan.split_pixels * plan.splits > 1200 for plan in plans())
-    assert {plan.align for plan in plans()} >= {1, 2, 8, 16}
+@pytest.mark.parametrize('maps', [1, 2])
+@pytest.mark.parametrize('layout', FORMATS)
+def test_the_shapes_take_every_path(small_tiles, layout, maps):
+    plans = [kernels.make_plan(torch.Size(shape), layout == 'channels_last', maps, 8) for shape in SHAPES]
+    assert {(plan.whole, plan.splits > 1) for plan in plans} == {(True, False), (False, False), (False, True)}
+    assert any(plan.planes > 1 for plan in plans) or maps == 2
+    assert any(plan.splits * plan.split_pixels > height * width for plan, (*_, height, width) in zip(plans, SHAPES))
+    assert {plan.align for plan in plans} >= {1, 8 if layout == 'channels_last' else 16}
 
 
 @runs_kernels
@@ -108,11 +101,11 @@ def test_at_the_real_tile_sizes(use_triton, dtype, layout):
         (torch.float16, 30.0, 3e4, 2e-3),
         (torch.bfloat16, 1e15, 0.0, 1.6e-2),
         (torch.bfloat16, 1e-30, 0.0, 1.6e-2),
-        (torch.float32, 1.0, 1e4, 2e-3),
+        (torch.float32, 1.0, 1e3, 1e-3),  # of a mean in float32, as much of the deviation is lost
     ],
 )
 def test_extreme_values(use_triton, small_tiles, dtype, factor, offset, tolerance, layout):
-    for shape in ((1, 4, 8, 8), (1, 4, 24, 30)):
+    for shape in ((1, 2, 8, 8), (1, 2, 24, 30)):
         inputs = make_inputs(shape, dtype, layout, device=DEVICE)
         with torch.no_grad():
             inputs[0].mul_(factor).add_(offset)
@@ -163,7 +156,7 @@ def test_writes_every_element_and_nothing_else(use_triton, small_tiles, monkeypa
 
 @runs_kernels
 def test_same_input_same_bits(use_triton, small_tiles):
-    inputs = make_inputs((3, 5, 20, 30), torch.bfloat16, 'channels_last', device=DEVICE)
+    inputs = make_inputs((2, 4, 12, 30), torch.bfloat16, 'channels_last', device=DEVICE)
     upstream = torch.randn_like(inputs[0])
     first, second = (torch.autograd.grad(norm_gate(*inputs), inputs, upstream) for _ in range(2))
     for one, other in zip(first, second):
@@ -199,7 +192,8 @@ def compile_for_hopper(kernel, dtype, **constants):
 @pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
 @pytest.mark.parametrize('dtype', TYPES)
 @pytest.mark.parametrize('channels_last', [False, True])
-def test_compiles_for_an_h100(dtype, channels_last):
+def test_compiles_for_an_h100(monkeypatch, tmp_path, dtype, channels_last):
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
     tile = dict(CHANNELS_LAST=channels_last, ALIGN=16, PLANES=64 if channels_last else 1)
     tile['PIXELS'] = 2048 // tile['PLANES']
     tail = dict(RELU=True) if channels_last else dict(RELU=False, residual=None)

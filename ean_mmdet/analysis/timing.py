@@ -1,0 +1,122 @@
+"""Timing and memory of functions side by side, on any device."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+
+# Many times a GPU's L2 cache: written before every run, so that none finds its input there.
+FLUSH_BYTES = 256 << 20
+
+
+def interleave(
+    functions: dict[str, Callable[[], object]], device: torch.device, repeat: int, least: float = 0.005
+) -> dict[str, float]:
+    """Median time of one call of each function, in seconds.
+
+    The functions take turns, in another order every round, so that what else the machine does falls on all alike.
+
+    Args:
+        functions: What to time, by name. Each is called twice before.
+        device: Where they run.
+        repeat: Rounds.
+        least: Shortest time of a measurement on a CPU, in seconds; quicker functions are called several times for one.
+            Defaults to 0.005.
+    """
+    names, times = list(functions), {name: [] for name in functions}
+    calls = {}
+    for name, function in functions.items():
+        function()
+        synchronize(device)
+        start = time.perf_counter()
+        function()
+        synchronize(device)
+        calls[name] = 1 if device.type == 'cuda' else max(1, round(least / (time.perf_counter() - start)))
+    for round_ in range(repeat):
+        shift = round_ % len(names)
+        for name in names[shift:] + names[:shift]:
+            times[name].append(_time(functions[name], device, calls[name]))
+    return {name: median(values) for name, values in times.items()}
+
+
+def _time(function: Callable[[], object], device: torch.device, calls: int) -> float:
+    if device.type == 'cuda':
+        torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device).zero_()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        function()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    synchronize(device)
+    return (time.perf_counter() - start) / calls
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what a device was given to do."""
+    if device.type != 'cpu':
+        getattr(torch, device.type).synchronize()
+
+
+def peak_memory(function: Callable[[], object], device: torch.device) -> int:
+    """Most memory, in bytes, that a call allocates at a time on a CPU or an NVIDIA or AMD GPU."""
+    function()
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != 'cpu':
+        raise ValueError(f'peak memory can be measured on cpu and cuda, not on {device.type}')
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    allocated = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            allocated += event.nbytes()
+            peak = max(peak, allocated)
+    return peak
+
+
+def kept_memory(function: Callable[[], object]) -> int:
+    """Memory, in bytes, that autograd keeps for the gradient of what ``function`` computes."""
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = function()
+    del result
+    return sum(kept.values())
+
+
+def environment(device: torch.device) -> dict[str, str | int]:
+    """What a table of times has to say about where they were taken."""
+    if device.type == 'cuda':
+        name = torch.cuda.get_device_name(device)
+    else:
+        cpus = Path('/proc/cpuinfo')
+        lines = cpus.read_text().splitlines() if cpus.exists() else []
+        name = next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), '')
+    return dict(
+        device=f'{device.type}: {name or platform.processor() or platform.machine()}',
+        threads=torch.get_num_threads(),
+        pytorch=torch.__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        date=time.strftime('%Y-%m-%d %H:%M'),
+    )

@@ -1,0 +1,176 @@
+"""The tail of a residual block in one operation: the same results, gradients and keys as the ordinary path."""
+
+import copy
+
+import pytest
+import torch
+from mmdet.models.backbones import ResNet
+from torch import nn
+
+from ean_mmdet.attention import EAN
+from ean_mmdet.backbones import EANResNet, MobileNeXt
+from ean_mmdet.backbones.ean_resnet import EANBasicBlock, EANBottleneck
+from ean_mmdet.backbones.mobilenext import SandglassBlock
+from tests.reference import plain_ean
+
+EAN_AT = {EANBottleneck: 'after_conv3', EANBasicBlock: 'after_conv2'}
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+class PlainEAN(nn.Module):
+    """The paper's equations with an EAN's parameters. No EAN, so blocks take the ordinary path around it."""
+
+    def __init__(self, ean):
+        super().__init__()
+        self.weight, self.bias, self.alpha, self.delta = ean.weight, ean.bias, ean.alpha, ean.delta
+        self.groups = ean.groups
+
+    def forward(self, x):
+        return plain_ean(x, self.weight, self.bias, self.alpha, self.delta, self.groups)
+
+
+@pytest.fixture
+def operations(monkeypatch):
+    """The tails of the norm_gate calls: whether there was a residual, and the activation."""
+    calls = []
+    original = EAN.forward
+
+    def forward(self, x, residual=None, activation=None):
+        calls.append((residual is not None, activation))
+        return original(self, x, residual, activation)
+
+    monkeypatch.setattr(EAN, 'forward', forward)
+    return calls
+
+
+def scatter(module):
+    """Random parameters and statistics, so that nothing is hidden by a zero or a one."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.rand_like(parameter) - 0.4)
+        for name, buffer in module.named_buffers():
+            if name.endswith('running_var'):
+                buffer.copy_(torch.rand_like(buffer) + 0.5)
+    return module.double()
+
+
+def without_ean(module):
+    plain = copy.deepcopy(module)
+    for parent in list(plain.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, EAN):
+                setattr(parent, name, PlainEAN(child))
+    return plain
+
+
+def assert_same(fused, plain, x):
+    outputs = []
+    for module in (fused, plain):
+        module.zero_grad()
+        y = module(x)
+        y = y if isinstance(y, tuple) else (y,)
+        sum((t * torch.cos(t)).sum() for t in y).backward()
+        outputs.append((*y, *(p.grad for p in module.parameters() if p.grad is not None)))
+    assert len(outputs[0]) == len(outputs[1]) > 5
+    for mine, theirs in zip(*outputs):
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('downsample', [False, True])
+@pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock])
+def test_resnet_block(operations, block_type, downsample, with_cp):
+    width = 16 * block_type.expansion
+    plugins = [
+        dict(cfg=dict(type='ContextBlock', ratio=0.5), position=EAN_AT[block_type]),
+        dict(cfg=dict(type='EAN', groups=4), position=EAN_AT[block_type]),
+    ]
+    shortcut = nn.Sequential(nn.Conv2d(8, width, 1, 2, bias=False), nn.BatchNorm2d(width)) if downsample else None
+    block = block_type(
+        8 if downsample else width,
+        16,
+        stride=1 + downsample,
+        downsample=shortcut,
+        plugins=plugins,
+        with_cp=with_cp,
+    )
+    scatter(block).train()
+    x = torch.randn(2, 8 if downsample else width, 10, 9, dtype=torch.float64, requires_grad=True)
+    assert_same(block, without_ean(block), x)
+    assert set(operations) == {(True, 'relu')}
+
+
+@pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock])
+def test_a_block_without_ean_at_its_end_takes_the_ordinary_path(operations, block_type):
+    width = 16 * block_type.expansion
+    plugins = [
+        dict(cfg=dict(type='EAN', groups=4), position=EAN_AT[block_type]),
+        dict(cfg=dict(type='ContextBlock', ratio=0.5), position=EAN_AT[block_type]),
+    ]
+    block = scatter(block_type(width, 16, plugins=plugins))
+    x = torch.randn(1, width, 6, 6, dtype=torch.float64, requires_grad=True)
+    y = block(x)
+    assert operations == [(False, None)]
+    assert (y >= 0).all() and (y == 0).any()
+    bare = scatter(block_type(width, 16))
+    assert (bare(x) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(depth=18),
+        dict(depth=50, deep_stem=True, avg_down=True, style='caffe'),
+        dict(depth=50, with_cp=True, norm_eval=False, frozen_stages=1),
+        dict(depth=50, plugins=[dict(cfg=dict(type='ContextBlock', ratio=1 / 16), position='after_conv2')]),
+    ],
+)
+def test_resnet(operations, arguments):
+    backbone = scatter(EANResNet(base_channels=16, groups=8, out_indices=(1, 3), **arguments))
+    # with random weights sums of hundreds of channels grow block by block; keep them in range
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.mul_(0.2)
+    backbone.train()
+    assert_same(backbone, without_ean(backbone), torch.randn(2, 3, 40, 32, dtype=torch.float64))
+    assert set(operations) == {(True, 'relu')}
+
+
+@pytest.mark.parametrize('depth', [34, 50])
+def test_resnet_keys_and_initialization(depth):
+    ours, theirs = EANResNet(depth), ResNet(depth)
+    keys = [key for key in ours.state_dict() if '.ean.' not in key]
+    assert keys == list(theirs.state_dict())
+    last = f'bn{2 if depth == 34 else 3}.weight'
+    for backbone, zero in ((ours, True), (EANResNet(depth, zero_init_residual=False), False)):
+        backbone.init_weights()
+        weights = [weight for key, weight in backbone.named_parameters() if key.endswith(last) and 'layer' in key]
+        assert len(weights) == 16 and all((weight == 0).all() == zero for weight in weights)
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize(('in_channels', 'stride'), [(24, 1), (24, 2), (16, 1)])
+def test_sandglass_block(operations, in_channels, stride, with_cp):
+    block = SandglassBlock(in_channels, 24, 8, stride, attention=dict(type='EAN', groups=4), with_cp=with_cp)
+    scatter(block).train()
+    x = torch.randn(2, in_channels, 9, 8, dtype=torch.float64, requires_grad=True)
+    assert_same(block, without_ean(block), x)
+    assert set(operations) == {(block.with_shortcut, None)}
+
+
+def test_mobilenext(operations):
+    backbone = scatter(MobileNeXt(0.35, attention=dict(type='EAN', groups=8), expansion_indices=(5,))).train()
+    assert_same(backbone, without_ean(backbone), torch.randn(2, 3, 64, 64, dtype=torch.float64))
+    assert len(operations) == 15
+
+
+def test_backbone_compiles_without_a_graph_break():
+    torch.compiler.reset()
+    block = EANBottleneck(16, 4, plugins=[dict(cfg=dict(type='EAN', groups=4), position='after_conv3')])
+    scatter(block).float().eval()
+    x = torch.randn(1, 16, 6, 6)
+    torch.testing.assert_close(torch.compile(block, fullgraph=True)(x), block(x), rtol=1e-4, atol=1e-4)
