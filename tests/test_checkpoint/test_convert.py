@@ -9,13 +9,14 @@ from mmengine.structures import InstanceData
 
 from ean_mmdet.checkpoint import convert_checkpoint
 from ean_mmdet.errors import InputError
+from tests.conftest import ROOT
 from tests.test_checkpoint.networks import assert_same_outputs, train_a_little
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
 
 def small_ssdlite(backbone: str, **kwargs) -> Config:
-    config = Config.fromfile('configs/sample/ssdlite192_ean_mobilenext_sample.py')
+    config = Config.fromfile(ROOT / 'configs/sample/ssdlite192_ean_mobilenext_sample.py')
     if backbone == 'MobileNeXt':
         config.model.backbone.pop('groups')
     config.model.backbone.update(type=backbone, widen_factor=0.25)
@@ -26,7 +27,7 @@ def small_ssdlite(backbone: str, **kwargs) -> Config:
 
 
 def faster_rcnn(backbone: str) -> Config:
-    config = Config.fromfile(f'configs/faster_rcnn_{"ean_r50" if backbone == "EANResNet" else "r50"}_coco.py')
+    config = Config.fromfile(ROOT / f'configs/faster_rcnn_{"ean_r50" if backbone == "EANResNet" else "r50"}_coco.py')
     config.model.backbone.update(init_cfg=None, norm_eval=False, frozen_stages=-1)
     config.model.rpn_head.anchor_generator.scales = [2]
     config.model.test_cfg.rcnn.score_thr = 0.001
@@ -65,7 +66,7 @@ def resnet50(tmp_path_factory):
     return path
 
 
-EAN_R50 = 'configs/faster_rcnn_ean_r50_coco.py'
+EAN_R50 = ROOT / 'configs/faster_rcnn_ean_r50_coco.py'
 
 
 @pytest.mark.parametrize(
