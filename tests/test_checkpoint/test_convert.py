@@ -16,12 +16,11 @@ CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
 
 def small_ssdlite(backbone: str, **kwargs) -> Config:
-    config = Config.fromfile(ROOT / 'configs/sample/ssdlite192_ean_mobilenext_sample.py')
-    if backbone == 'MobileNeXt':
-        config.model.backbone.pop('groups')
-    config.model.backbone.update(type=backbone, widen_factor=0.25)
-    config.model.neck.update(in_channels=(144, 320), out_channels=(144, 320, 64, 64))
-    config.model.bbox_head.in_channels = (144, 320, 64, 64)
+    name = 'ssdlite320_ean_mobilenext_voc' if backbone == 'EANMobileNeXt' else 'ssdlite320_mobilenext_voc'
+    config = Config.fromfile(ROOT / f'configs/{name}.py')
+    config.model.backbone.widen_factor = 0.25
+    config.model.neck.update(in_channels=(144, 320), out_channels=(144, 320, 64, 64, 64, 64))
+    config.model.bbox_head.in_channels = (144, 320, 64, 64, 64, 64)
     config.model.update(kwargs)
     return config
 
@@ -136,7 +135,7 @@ def test_a_detector_for_other_classes_keeps_all_but_its_last_layers(tmp_path):
     report = convert_checkpoint(str(tmp_path / 'plain.pth'), str(tmp_path / 'ean.pth'), config)
     assert set(report.match.skipped.values()) == {'another shape in the model'}
     assert all(key.startswith('bbox_head.cls_convs') for key in report.match.skipped)
-    assert len(report.match.skipped) == 8  # weight and bias on four levels
+    assert len(report.match.skipped) == 12  # weight and bias on six levels
 
 
 def test_a_backbone_out_of_a_detector(tmp_path):
