@@ -221,7 +221,8 @@ def _new_modules(
 
     for child, submodule in model.named_children():
         visit(child, submodule)
-    others.update((key, None) for key in lacking - covered if key.startswith(found.own_prefix))
+    rest = [key for key in found.lacking if key not in covered and key.startswith(found.own_prefix)]
+    others.update(dict.fromkeys(rest))
     # Modules without weights are in no checkpoint.
     new = [path for path, module in declared.items() if keys_of(module)]
     if partial or (loaded and new):

@@ -9,25 +9,24 @@ from mmengine.structures import InstanceData
 
 from ean_mmdet.checkpoint import convert_checkpoint
 from ean_mmdet.errors import InputError
+from tests.conftest import ROOT
 from tests.test_checkpoint.networks import assert_same_outputs, train_a_little
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
 
 def small_ssdlite(backbone: str, **kwargs) -> Config:
-    config = Config.fromfile('configs/sample/ssdlite192_ean_mobilenext_sample.py')
-    if backbone == 'MobileNeXt':
-        config.model.backbone.pop('groups')
-    config.model.backbone.update(type=backbone, widen_factor=0.25)
-    channels = (72, 144, 320, 64)
-    config.model.neck.update(in_channels=channels[:3], out_channels=channels)
-    config.model.bbox_head.in_channels = channels
+    name = 'ssdlite320_ean_mobilenext_voc' if backbone == 'EANMobileNeXt' else 'ssdlite320_mobilenext_voc'
+    config = Config.fromfile(ROOT / f'configs/{name}.py')
+    config.model.backbone.widen_factor = 0.25
+    config.model.neck.update(in_channels=(144, 320), out_channels=(144, 320, 64, 64, 64, 64))
+    config.model.bbox_head.in_channels = (144, 320, 64, 64, 64, 64)
     config.model.update(kwargs)
     return config
 
 
 def faster_rcnn(backbone: str) -> Config:
-    config = Config.fromfile(f'configs/faster_rcnn_{"ean_r50" if backbone == "EANResNet" else "r50"}_coco.py')
+    config = Config.fromfile(ROOT / f'configs/faster_rcnn_{"ean_r50" if backbone == "EANResNet" else "r50"}_coco.py')
     config.model.backbone.update(init_cfg=None, norm_eval=False, frozen_stages=-1)
     config.model.rpn_head.anchor_generator.scales = [2]
     config.model.test_cfg.rcnn.score_thr = 0.001
@@ -66,7 +65,7 @@ def resnet50(tmp_path_factory):
     return path
 
 
-EAN_R50 = 'configs/faster_rcnn_ean_r50_coco.py'
+EAN_R50 = ROOT / 'configs/faster_rcnn_ean_r50_coco.py'
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,7 @@ def test_a_detector_for_other_classes_keeps_all_but_its_last_layers(tmp_path):
     report = convert_checkpoint(str(tmp_path / 'plain.pth'), str(tmp_path / 'ean.pth'), config)
     assert set(report.match.skipped.values()) == {'another shape in the model'}
     assert all(key.startswith('bbox_head.cls_convs') for key in report.match.skipped)
-    assert len(report.match.skipped) == 8  # weight and bias on four levels
+    assert len(report.match.skipped) == 12  # weight and bias on six levels
 
 
 def test_a_backbone_out_of_a_detector(tmp_path):

@@ -12,6 +12,7 @@ from torch import nn
 
 from ean_mmdet.attention import EAN
 from ean_mmdet.errors import InputError
+from tests.conftest import ROOT
 from tests.test_checkpoint.networks import (
     PublicEAN,
     PublicMobileNeXt,
@@ -187,9 +188,10 @@ def test_skipping_the_keys_loses_what_this_keeps(torchvision_resnet18, checkpoin
 
 
 def test_children_that_initialize_themselves_leave_it_alone(torchvision_resnet18, checkpoint18):
-    network = MODELS.build(dict(resnet(18), init_cfg=[dict(type='WarmStart', checkpoint=checkpoint18)]))
-    # as MMDetection's ResNet has it for a start from scratch
-    network.layer1[0].init_cfg = dict(type='Constant', val=0, override=dict(name='norm2'))
+    network = MODELS.build(dict(resnet(18), init_cfg=dict(type='WarmStart', checkpoint=checkpoint18)))
+    for block in network.layer1:
+        # what MMDetection's ResNet gives its blocks where it starts from scratch
+        block.init_cfg = dict(type='Constant', val=0, override=dict(name='norm2'))
     network.init_weights()
     assert_same_outputs(network, ResNetFeatures(torchvision_resnet18))
 
@@ -399,5 +401,5 @@ train_cfg = dict(val_interval=2)
 
 
 def test_config_of_the_paper_starts_so():
-    config = Config.fromfile('configs/faster_rcnn_ean_r50_coco.py')
+    config = Config.fromfile(ROOT / 'configs/faster_rcnn_ean_r50_coco.py')
     assert config.model.backbone.init_cfg == dict(type='WarmStart', checkpoint='torchvision://resnet50')
