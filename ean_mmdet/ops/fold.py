@@ -33,9 +33,21 @@ def fold_ean(
         The scale and the shift, of shape (k,), in float32 at least.
     """
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    return _Fold.apply(
-        *(p if p.dtype == dtype else p.to(dtype) for p in (weight, bias, alpha, delta)), weight_norm, eps
-    )
+    vectors = (p if p.dtype == dtype else p.to(dtype) for p in (weight, bias, alpha, delta))
+    fold = _Fold.apply if torch.is_grad_enabled() else _fold
+    scale, shift, *_ = fold(*vectors, weight_norm, eps)
+    return scale, shift
+
+
+def _fold(weight, bias, alpha, delta, weight_norm, eps):
+    if weight_norm == 'l2':
+        inverse_norm = torch.dot(weight, weight).add_(eps).rsqrt_()
+    elif weight_norm == 'rms':
+        inverse_norm = torch.dot(weight, weight).div_(len(weight)).add_(eps).rsqrt_()
+    else:
+        inverse_norm = weight.abs().mean().add_(eps).reciprocal_()
+    adapted = (alpha * weight).mul_(inverse_norm)
+    return adapted * weight, torch.addcmul(delta, adapted, bias), adapted, inverse_norm
 
 
 class _Fold(torch.autograd.Function):
@@ -43,16 +55,10 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, weight, bias, alpha, delta, weight_norm, eps):
-        if weight_norm == 'l2':
-            inverse_norm = torch.dot(weight, weight).add_(eps).rsqrt_()
-        elif weight_norm == 'rms':
-            inverse_norm = torch.dot(weight, weight).div_(len(weight)).add_(eps).rsqrt_()
-        else:
-            inverse_norm = weight.abs().mean().add_(eps).reciprocal_()
-        adapted = (alpha * weight).mul_(inverse_norm)
+        scale, shift, adapted, inverse_norm = _fold(weight, bias, alpha, delta, weight_norm, eps)
         ctx.save_for_backward(weight, bias, alpha, adapted, inverse_norm)
         ctx.weight_norm = weight_norm
-        return adapted * weight, torch.addcmul(delta, adapted, bias)
+        return scale, shift
 
     @staticmethod
     @once_differentiable

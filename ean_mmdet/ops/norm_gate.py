@@ -200,7 +200,7 @@ class _NormGate(torch.autograd.Function):
         x, scale, shift, mean, rstd, y = ctx.saved_tensors
         sign = x if ctx.relu and y is None else y
         wants_residual = ctx.needs_input_grad[4]
-        dx, dscale, dshift, dresidual = _norm_gate_backward(
+        dx, dscale, dshift, dresidual = _differentiable_backward(
             grad, x, scale, shift, mean, rstd, sign, ctx.relu and wants_residual
         )
         return dx, dscale, dshift, None, (dresidual if ctx.relu else grad) if wants_residual else None, None
@@ -244,13 +244,14 @@ _LIBRARY.define(
 )
 _norm_gate = torch.ops.ean_mmdet.norm_gate.default
 _norm_gate_backward = torch.ops.ean_mmdet.norm_gate_backward.default
-for _name, _kernel, _meta, _function, _operator in (
-    ('norm_gate', _forward, _forward_meta, _NormGate, _norm_gate),
-    ('norm_gate_backward', _backward, _backward_meta, _NormGateBackward, _norm_gate_backward),
+_differentiable_backward = _differentiable(_NormGateBackward, _norm_gate_backward)
+for _name, _kernel, _meta, _autograd in (
+    ('norm_gate', _forward, _forward_meta, _differentiable(_NormGate, _norm_gate)),
+    ('norm_gate_backward', _backward, _backward_meta, _differentiable_backward),
 ):
     _LIBRARY.impl(_name, _kernel, 'CompositeExplicitAutograd')
     _LIBRARY.impl(_name, _meta, 'Meta')
-    _LIBRARY.impl(_name, _differentiable(_function, _operator), 'Autograd')
+    _LIBRARY.impl(_name, _autograd, 'Autograd')
 
 # PyTorch's FLOP counter counts convolutions and matrix products, of which the gate has none; so its table names it.
 register_flop_formula([torch.ops.ean_mmdet.norm_gate, torch.ops.ean_mmdet.norm_gate_backward])(lambda *_, **__: 0)
