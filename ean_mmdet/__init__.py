@@ -9,6 +9,6 @@ from . import ops
 
 # Without OpenMMLab there is no registry to register in; `ean_mmdet.ops`, which is PyTorch alone, still works.
 if find_spec('mmengine') is not None:
-    from . import attention, backbones, checkpoint, heads  # noqa: F401
+    from . import attention, backbones, checkpoint, heads
 
     __all__ += ['attention', 'backbones', 'checkpoint', 'heads']

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Evaluate on a Slurm cluster.
 #   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
-# Environment: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS. GPUS_PER_NODE=0 runs GPUS processes on CPUs.
+# Environment: GPUS (8), GPUS_PER_NODE (GPUS, at most 8), CPUS_PER_TASK (5), SRUN_ARGS, MASTER_PORT (29500; one a
+# job on a shared node). GPUS_PER_NODE=0 runs GPUS processes on CPUs.
 set -euo pipefail
-[ $# -ge 4 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 4 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/python.sh"
 . "$here/srun.sh"

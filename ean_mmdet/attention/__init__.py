@@ -1,5 +1,18 @@
-"""Attention modules: plugin layers ``Name(in_channels, …)`` by name in mmengine's root registry."""
+"""Attention modules: plugin layers ``Name(in_channels, …)`` by name in mmengine's root registry.
 
+Each has ``gate_layers``: the layers that, with weights and biases of zero, make its mask constant, which
+:mod:`ean_mmdet.checkpoint.lift` goes by.
+"""
+
+from .an import AN
+from .ca import CA
+from .cbam import CBAM
 from .ean import EAN
+from .eca import ECA
+from .ela import ELA
+from .pdfam import PdfAM
+from .sa import SA
+from .se import SE
+from .sge import SGE
 
-__all__ = ['EAN']
+__all__ = ['AN', 'CA', 'CBAM', 'EAN', 'ECA', 'ELA', 'SA', 'SE', 'SGE', 'PdfAM']

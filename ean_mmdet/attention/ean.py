@@ -51,6 +51,8 @@ class EAN(BaseModule):
         torch.Size([2, 256, 7, 7])
     """
 
+    gate_layers = ()  # its mask is constant at the start as it is
+
     def __init__(
         self,
         in_channels: int,

@@ -1,6 +1,8 @@
 """Backbones with attention, by name in mmengine's root registry."""
 
+from .an_resnet import ANResNet
 from .ean_resnet import EANResNet
 from .mobilenext import EANMobileNeXt, MobileNeXt
+from .with_attention import with_attention
 
-__all__ = ['EANMobileNeXt', 'EANResNet', 'MobileNeXt']
+__all__ = ['ANResNet', 'EANMobileNeXt', 'EANResNet', 'MobileNeXt', 'with_attention']

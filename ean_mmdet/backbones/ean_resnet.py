@@ -131,3 +131,8 @@ class EANResNet(ResNet):
             for layer in self.res_layers:
                 for block in getattr(self, layer):
                     block.init_cfg = dict(type='Constant', val=0, override=dict(name=f'norm{last}'))
+
+    def train(self, mode: bool = True) -> EANResNet:
+        """Training mode, except what is frozen. Returns the backbone, as PyTorch's does and MMDetection's doesn't."""
+        super().train(mode)
+        return self

@@ -1,6 +1,18 @@
-"""Checkpoints: safe loading and saving. Importing it registers the loaders and the hook."""
+"""Checkpoints: safe loading and saving, and warm start. Importing it registers what is in it."""
 
+from .convert import convert_checkpoint
+from .fit import check_fit
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .safe_load import load_local
+from .validate_first_hook import ValidateFirstHook
+from .warm_start import WarmStart, warm_start
 
-__all__ = ['SafeCheckpointHook', 'load_local']
+__all__ = [
+    'SafeCheckpointHook',
+    'ValidateFirstHook',
+    'WarmStart',
+    'check_fit',
+    'convert_checkpoint',
+    'load_local',
+    'warm_start',
+]

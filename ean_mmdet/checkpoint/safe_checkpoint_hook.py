@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..errors import InputError
+from .fit import check_fit
 from .safe_load import history_to_plain
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """``value`` with tensors, numbers, strings and containers alone."""
     if isinstance(value, HistoryBuffer):
         return history_to_plain(value)
@@ -25,10 +26,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         # In place, so that an OrderedDict keeps its type and its metadata.
         for key in value:
-            value[key] = _plain(value[key])
+            value[key] = to_plain(value[key])
         return value
     if type(value) in (list, tuple):
-        return type(value)(map(_plain, value))
+        return type(value)(map(to_plain, value))
     return value
 
 
@@ -45,32 +46,18 @@ class SafeCheckpointHook(Hook):
         """Make the checkpoint plain."""
         for part in ('meta', 'message_hub', 'optimizer', 'param_schedulers'):
             if part in checkpoint:
-                checkpoint[part] = _plain(checkpoint[part])
+                checkpoint[part] = to_plain(checkpoint[part])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse a checkpoint that doesn't fit the model.
 
         Raises:
-            ValueError: No weight in common, or no training state where there must be some.
+            InputError: No weight in common, or no training state where there must be some.
         """
-        weights = checkpoint.get('state_dict', checkpoint)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        own = model.state_dict()
-        shared = sum(key in own and own[key].shape == getattr(value, 'shape', None) for key, value in weights.items())
         source = runner._load_from or 'the checkpoint'
-        if not shared:
-            raise ValueError(
-                f'{source} has no weight in common with this {type(model).__name__}. It has {_sample(weights)}; '
-                f'the model has {_sample(own)}. Is it a checkpoint of another model, or of a backbone alone '
-                f'(for which there is init_cfg)?'
-            )
+        check_fit(runner.model, checkpoint, source)
         if runner._resume and 'optimizer' not in checkpoint:
-            raise ValueError(
-                f'{source} has weights but no training state (optimizer, iteration), so training cannot resume from it. '
-                f'To start from its weights, give it as load_from: --cfg-options load_from={source}'
+            raise InputError(
+                f'{source} has weights but no training state (optimizer, iteration), so training cannot resume from '
+                f'it. To start from its weights, give it as load_from: --cfg-options load_from={source}'
             )
-
-
-def _sample(weights: dict) -> str:
-    keys = list(weights)
-    return ', '.join(keys[:2]) + (f' and {len(keys) - 2} more' if len(keys) > 2 else '') if keys else 'none'

@@ -19,12 +19,15 @@ import pickle
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, Union
+from urllib.error import URLError
 
 import numpy as np
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
+
+from ..errors import InputError
 
 try:
     from numpy._core import multiarray
@@ -40,7 +43,7 @@ class _PickledHistory:
     def __setstate__(self, state: dict) -> None:
         self.log_history = np.asarray(state['_log_history'], dtype=float)
         self.count_history = np.asarray(state['_count_history'], dtype=float)
-        self.max_length = int(state['_max_length'])
+        self.max_length = int(state['max_length'])
 
 
 def _no_method(owner: Any, name: str) -> None:
@@ -97,9 +100,8 @@ def load_local(filename: str, map_location: MapLocation = None) -> Any:
         map_location: As in :func:`torch.load`.
 
     Raises:
-        FileNotFoundError: There is no such file; names those like it in the folder.
-        RuntimeError: The file is truncated or no checkpoint.
-        pickle.UnpicklingError: The file would run code when loaded.
+        InputError: There is no such file (names those like it in the folder), it is truncated or no checkpoint, or it
+            would run code when loaded.
     """
     filename = os.path.expanduser(filename)
     if not os.path.isfile(filename):
@@ -107,7 +109,7 @@ def load_local(filename: str, map_location: MapLocation = None) -> Any:
         files = [name for name in os.listdir(folder) if name.endswith('.pth')] if os.path.isdir(folder) else []
         near = difflib.get_close_matches(os.path.basename(filename), files) or sorted(files)[:5]
         hint = f'; {folder} has {", ".join(near)}' if near else ''
-        raise FileNotFoundError(f'no checkpoint at {filename}{hint}')
+        raise InputError(f'no checkpoint at {filename}{hint}')
     with _explained(filename), _safe_loading():
         return _restore_history(torch.load(filename, map_location=map_location))
 
@@ -118,15 +120,18 @@ def _explained(source: str) -> Iterator[None]:
     try:
         yield
     except pickle.UnpicklingError as error:
-        if 'Unsupported' in str(error) or 'Trying to' in str(error) or 'refused' in str(error):
-            raise pickle.UnpicklingError(
-                f'{source} holds more than weights and was refused, as loading it could run any code. Load it only if '
-                f'you trust its author, convert it to plain weights there, and come back. What was refused: {error}'
-            ) from error
-        raise RuntimeError(f'{source} is no checkpoint, or a damaged one: {error}') from error
-    except (EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f'{source} is damaged, no PyTorch checkpoint, or holds more than weights, which was refused, as loading it '
+            f'could run any code. If you trust its author, convert it to plain weights there. What was refused: {error}'
+        ) from error
+    except URLError as error:
+        raise InputError(
+            f'{source} could not be downloaded: {error.reason}. Download it elsewhere and give its path, or put it '
+            f'into {torch.hub.get_dir()}/checkpoints'
+        ) from error
+    except (EOFError, OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         size = f' ({os.path.getsize(source):,} bytes)' if os.path.isfile(source) else ''
-        raise RuntimeError(
+        raise InputError(
             f'{source}{size} is truncated or no PyTorch checkpoint. Copy or download it again. ({error})'
         ) from error
 
@@ -134,7 +139,17 @@ def _explained(source: str) -> Iterator[None]:
 def load_http(
     filename: str, map_location: MapLocation = None, model_dir: str | None = None, progress: bool = True
 ) -> Any:
-    """Download a checkpoint, once a machine, and load it in PyTorch's safe mode."""
+    """Download a checkpoint, once a run, and load it in PyTorch's safe mode.
+
+    Args:
+        filename: The URL.
+        map_location: As in :func:`torch.load`.
+        model_dir: Folder to keep the file in. Defaults to None: that of :func:`torch.hub.load_state_dict_from_url`.
+        progress: Whether to show the download's progress. Defaults to True.
+
+    Raises:
+        InputError: It cannot be downloaded, or what :func:`load_local` refuses.
+    """
 
     def load() -> Any:
         with _explained(filename), _safe_loading():
@@ -153,7 +168,7 @@ def _load_named(filename: str, map_location: MapLocation, urls: dict[str, str], 
     name = filename.split('://', 1)[1]
     if name not in urls:
         near = difflib.get_close_matches(name, urls) or sorted(urls)[:5]
-        raise KeyError(f'{source} has no checkpoint named {name!r}; near names: {", ".join(near)}')
+        raise InputError(f'{source} has no checkpoint named {name!r}; near names: {", ".join(near)}')
     return load_http(urls[name], map_location)
 
 

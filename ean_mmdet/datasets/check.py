@@ -17,6 +17,8 @@ from xml.etree import ElementTree
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
+from ..errors import InputError
+
 README_SECTION = "see 'Data' in README.md"
 
 
@@ -28,8 +30,8 @@ def check_data(config: Config, splits: tuple[str, ...] = ('train', 'val')) -> No
         splits: Which of ``train``, ``val`` and ``test`` to check. Defaults to ``('train', 'val')``.
 
     Raises:
-        FileNotFoundError: A data root, annotation file or image is missing.
-        ValueError: An annotation file is damaged, its classes aren't the config's, or there is nothing to train on.
+        InputError: A data root, annotation file or image is missing, an annotation file is damaged, its classes aren't
+            the config's, or there is nothing to train on.
     """
     for split in splits:
         loader = config.get(f'{split}_dataloader')
@@ -63,7 +65,7 @@ def _classes(dataset: dict) -> tuple[str, ...]:
 def _annotation_file(dataset: dict, split: str) -> Path:
     root = dataset.get('data_root') or ''
     if root and not os.path.isdir(root):
-        raise FileNotFoundError(
+        raise InputError(
             f'{split} data: no folder {root}. Put or link the data there, or set data_root in the config; '
             f'{README_SECTION}'
         )
@@ -71,13 +73,13 @@ def _annotation_file(dataset: dict, split: str) -> Path:
     if not file.is_file():
         there = ', '.join(sorted(path.name for path in file.parent.glob('*'))[:8]) if file.parent.is_dir() else ''
         hint = f'{file.parent} holds {there or "nothing"}' if file.parent.is_dir() else f'nor a folder {file.parent}'
-        raise FileNotFoundError(f'{split} data: no annotation file {file}; {hint}; {README_SECTION}')
+        raise InputError(f'{split} data: no annotation file {file}; {hint}; {README_SECTION}')
     return file
 
 
 def _require_images(folder: Path, names: list[str], split: str, source: Path) -> None:
     if not names:
-        raise ValueError(f'{split} data: {source} lists no images')
+        raise InputError(f'{split} data: {source} lists no images')
     present: dict[Path, set[str]] = {}
     missing = []
     for name in names:
@@ -88,18 +90,18 @@ def _require_images(folder: Path, names: list[str], split: str, source: Path) ->
             missing.append(path)
     if missing:
         where = '' if folder.is_dir() else f' (there is no folder {folder})'
-        raise FileNotFoundError(
+        raise InputError(
             f'{split} data: {len(missing)} of the {len(names)} images that {source} lists are missing{where}, '
             f'the first of them {missing[0]}; {README_SECTION}'
         )
 
 
-def _class_error(split: str, source: Path, classes: tuple[str, ...], found: list[str]) -> ValueError:
+def _class_error(split: str, source: Path, classes: tuple[str, ...], found: list[str]) -> InputError:
     absent = [name for name in classes if name not in found]
     by_lower = {name.lower(): name for name in found}
     near = {name: difflib.get_close_matches(name.lower(), by_lower, n=1) for name in absent}
     hints = [f'{name!r} for {by_lower[match[0]]!r}' for name, match in near.items() if match]
-    return ValueError(
+    return InputError(
         f"{split} data: {source} has the classes {_short(found)}, but the config's {_short(absent)} "
         f'{"is" if len(absent) == 1 else "are"} not among them{" (" + ", ".join(hints[:3]) + "?)" if hints else ""}. '
         f'Set metainfo=dict(classes=(…)) of the data set to the names in the annotations, and num_classes of the head '
@@ -117,10 +119,10 @@ def _check_coco(dataset: dict, split: str) -> None:
     try:
         content = json.loads(file.read_bytes())
     except ValueError as error:
-        raise ValueError(f'{split} data: {file} is no valid JSON, perhaps truncated: {error}') from error
+        raise InputError(f'{split} data: {file} is no valid JSON, perhaps truncated: {error}') from error
     lacking = {'images', 'categories'} - set(content) if isinstance(content, dict) else {'images', 'categories'}
     if lacking:
-        raise ValueError(f'{split} data: {file} is no COCO annotation file: it lacks {" and ".join(sorted(lacking))}')
+        raise InputError(f'{split} data: {file} is no COCO annotation file: it lacks {" and ".join(sorted(lacking))}')
     classes, found = _classes(dataset), [category['name'] for category in content['categories']]
     if not set(classes) <= set(found):
         raise _class_error(split, file, classes, found)
@@ -130,7 +132,9 @@ def _check_coco(dataset: dict, split: str) -> None:
     if split == 'train':
         ids = {category['id'] for category in content['categories'] if category['name'] in classes}
         if not any(box['category_id'] in ids for box in content.get('annotations', ())):
-            raise ValueError(f"{split} data: {file} has no box of the config's classes, so there is nothing to train on")
+            raise InputError(
+                f"{split} data: {file} has no box of the config's classes, so there is nothing to train on"
+            )
 
 
 def _check_voc(dataset: dict, split: str) -> None:
@@ -148,16 +152,16 @@ def _check_voc(dataset: dict, split: str) -> None:
             boxes = list(ElementTree.parse(path).getroot().iter('object'))
             flat += [path for box in boxes if _is_flat(box)]
         except (ElementTree.ParseError, TypeError, ValueError) as error:
-            raise ValueError(f'{split} data: {path} is no valid VOC annotation, perhaps truncated: {error}') from error
+            raise InputError(f'{split} data: {path} is no valid VOC annotation, perhaps truncated: {error}') from error
         found.update(box.findtext('name') for box in boxes)
     classes = _classes(dataset)
     # A class without a box is normal in a small set; together with boxes of unknown classes it is a wrong name.
     if not set(classes) <= set(found) and not set(found) <= set(classes):
         raise _class_error(split, root / annotations, classes, sorted(found))
     if split == 'train' and not found:
-        raise ValueError(f'{split} data: no image of {file} has a box, so there is nothing to train on')
+        raise InputError(f'{split} data: no image of {file} has a box; there is nothing to train on')
     if split == 'train' and flat and not (dataset.get('filter_cfg') or {}).get('bbox_min_size'):
-        raise ValueError(
+        raise InputError(
             f'{split} data: {len(flat)} boxes have no width or height, the first in {flat[0]}; one of them makes the '
             f"loss infinite. Set the data set's filter_cfg=dict(bbox_min_size=1) to leave them out"
         )

@@ -1,7 +1,17 @@
-"""What the command lines share: reading a config, and building a runner on whatever machine there is."""
+"""What the command lines share: arguments, reading a config, and building a runner on whatever machine there is."""
 
+from .arguments import add_config_arguments, add_run_arguments, is_main_process, parse
 from .config import load_config, set_work_dir
 from .runner import build_runner
 from .user_errors import user_errors
 
-__all__ = ['build_runner', 'load_config', 'set_work_dir', 'user_errors']
+__all__ = [
+    'add_config_arguments',
+    'add_run_arguments',
+    'build_runner',
+    'is_main_process',
+    'load_config',
+    'parse',
+    'set_work_dir',
+    'user_errors',
+]

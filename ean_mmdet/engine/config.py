@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..errors import InputError
+
 # mmengine 0.10 imports pkg_resources for every config it reads, and setuptools warns each time.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
@@ -21,16 +23,15 @@ def load_config(path: str, options: dict | None = None) -> Config:
         options: Settings to override, as ``--cfg-options`` gives them: dotted keys and their values.
 
     Raises:
-        FileNotFoundError: There is no such file; names those that are near.
-        ValueError: The file isn't a valid config.
+        InputError: There is no such file (names those that are near), or it isn't a valid config.
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f'no config at {path}{_near_configs(file)}')
+        raise InputError(f'no config at {path}{_near_configs(file)}')
     try:
         config = Config.fromfile(path)
     except (SyntaxError, KeyError, OSError, TypeError) as error:
-        raise ValueError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
+        raise InputError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
     if options:
         config.merge_from_dict(options)
     return config

@@ -81,7 +81,9 @@ def _forward_contiguous(x, scale, shift, eps, residual, relu):
             for result, to in zip(_gate(*block, eps, relu, out), (out, means, rstds)):
                 if result is not to:
                     to.copy_(result)
-    return y.view(x.shape), mean.view(samples, channels), rstd.view(samples, channels)
+    # Not a view for autograd, which would refuse the `out += identity` of MMDetection's blocks.
+    y = torch.ops.aten._unsafe_view(y, x.shape)
+    return y, mean.view(samples, channels), rstd.view(samples, channels)
 
 
 def _gate(x, residual, scale, shift, eps, relu, out=None):

@@ -398,3 +398,16 @@ def test_more_elements_than_32_bits_count_on_a_gpu(layout):
     for sample in (0, 8):
         part = x[sample : sample + 1].float()
         torch.testing.assert_close(y[sample].float(), plain_norm_gate(part, scale, shift)[0], rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('side', [3, 70])
+def test_output_may_be_changed_in_place(side, memory_format):
+    """As MMDetection's blocks do: ``out += identity``."""
+    x, vector = torch.randn(2, 32, side, side).to(memory_format=memory_format).requires_grad_(), torch.ones(32)
+    y = norm_gate(x, vector, vector)
+    y += x
+    y.sum().backward()
+    in_place, x.grad = x.grad, None
+    (norm_gate(x, vector, vector) + x).sum().backward()
+    torch.testing.assert_close(in_place, x.grad)

@@ -14,9 +14,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=1,
     ),
-    backbone=dict(
-        type='MobileNeXt', out_indices=(7,), expansion_indices=(5,), norm_cfg=norm_cfg, init_cfg=conv_init
-    ),
+    backbone=dict(type='MobileNeXt', out_indices=(7,), expansion_indices=(5,), norm_cfg=norm_cfg, init_cfg=conv_init),
     neck=dict(
         type='SSDNeck',
         in_channels=level_channels[:2],
@@ -45,9 +43,7 @@ model = dict(
             min_sizes=[48, 100, 150, 202, 253, 304],
             max_sizes=[100, 150, 202, 253, 304, 320],
         ),
-        bbox_coder=dict(
-            type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]
-        ),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]),
     ),
     train_cfg=dict(
         assigner=dict(

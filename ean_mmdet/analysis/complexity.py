@@ -1,0 +1,228 @@
+"""Parameters, operations and activations of a model, stage by stage, and what its attention adds.
+
+Operations are counted by the rules of `thop <https://github.com/Lyken17/pytorch-OpCounter>`_, the counter whose figures
+the papers of this field print: a convolution and a linear layer count their multiply-adds, without bias; a batch norm 4
+an element (2 without affine transformation); average pooling an addition an input and a division an output; maximum
+pooling and activations nothing; and whatever has no rule of its own nothing, EAN among it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from mmdet.models.detectors import BaseDetector, TwoStageDetector
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData
+from thop.profile import register_hooks
+from torch import Tensor, nn
+
+from .. import attention
+from ..attention import AN, CA, CBAM, ECA, ELA, SA, SE, SGE
+from ..errors import InputError
+
+ATTENTION = tuple(getattr(attention, name) for name in attention.__all__)
+
+
+def _count_global_pool(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    batch, channels, height, width = inputs[0].shape
+    module.total_ops += batch * channels * (height * width + 1)
+
+
+def _count_half_pool(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    batch, channels, height, width = inputs[0].shape
+    module.total_ops += batch * channels // 2 * (height * width + 1)
+
+
+def _count_strip_pools(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    batch, channels, height, width = inputs[0].shape
+    module.total_ops += batch * channels * (height * (width + 1) + width * (height + 1))
+
+
+def _count_mixture(module: AN, inputs: tuple[Tensor], output: Tensor) -> None:
+    _count_global_pool(module, inputs, output)
+    # The affine transformation, which thop counts with the norm.
+    module.norm.total_ops += 2 * output.numel()
+
+
+# The modules average with tensor operations, which have no rule; the papers' code does it with pooling layers.
+RULES: dict[type[nn.Module], Callable] = {
+    **register_hooks,
+    SE: _count_global_pool,
+    CBAM: _count_global_pool,
+    ECA: _count_global_pool,
+    SGE: _count_global_pool,
+    SA: _count_half_pool,
+    CA: _count_strip_pools,
+    ELA: _count_strip_pools,
+    AN: _count_mixture,
+}
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a module costs, for one image.
+
+    Attributes:
+        name: Name of the module in the model.
+        params: Parameters.
+        operations: Operations, by the rules of this file.
+        activations: Elements in the outputs of all convolutions and linear layers.
+        output: Shape of the last output, without the batch: the last one's, if there are several; None if the module
+            wasn't called itself.
+        attention_params: Parameters that attention adds; to a plain norm's, where it is part of a norm.
+        attention_operations: Operations that attention adds.
+        attention: Number of attention modules by type.
+        uncounted: Types that have parameters and no rule, so that their operations count nothing.
+    """
+
+    name: str
+    params: int
+    operations: int
+    activations: int
+    output: tuple[int, ...] | None
+    attention_params: int
+    attention_operations: int
+    attention: dict[str, int]
+    uncounted: tuple[str, ...]
+
+
+class ComplexityCounter:
+    """Counts what the modules of a model cost in one forward pass.
+
+    Args:
+        model: The model; it is copied and not changed.
+        forward: Runs the copy once, for one image.
+    """
+
+    def __init__(self, model: nn.Module, forward: Callable[[nn.Module], object]) -> None:
+        self.model = copy.deepcopy(model)
+        self.model.eval()  # not chained: MMDetection's backbones return nothing
+        self.activations: Counter[nn.Module] = Counter()
+        self.outputs: dict[nn.Module, tuple[int, ...]] = {}
+        for module in self.model.modules():
+            module.total_ops = torch.zeros(1, dtype=torch.float64)
+            rule = self._rule(module)
+            if rule is not None:
+                module.register_forward_hook(rule)
+            module.register_forward_hook(self._note_output)
+        with torch.no_grad():
+            forward(self.model)
+
+    def count(self, name: str = '') -> Complexity:
+        """Cost of the module called ``name``; of the whole model by default."""
+        module = self.model.get_submodule(name)
+        modules = list(module.modules())
+        attentions = [m for m in modules if isinstance(m, ATTENTION)]
+        norms = [m for m in attentions if isinstance(m, AN)]
+        return Complexity(
+            name=name,
+            params=sum(p.numel() for p in module.parameters()),
+            operations=self._operations(modules),
+            activations=sum(self.activations[m] for m in modules),
+            output=self.outputs.get(module),
+            attention_params=sum(p.numel() for m in attentions for p in m.parameters())
+            - sum(2 * m.num_features for m in norms),
+            attention_operations=sum(self._operations(m.modules()) for m in attentions)
+            - sum(self._operations(m.norm.modules()) for m in norms),
+            attention=dict(Counter(type(m).__name__ for m in attentions)),
+            uncounted=tuple(
+                sorted({type(m).__name__ for m in modules if m._parameters and self._rule(m) is None}),
+            ),
+        )
+
+    @staticmethod
+    def _rule(module: nn.Module) -> Callable | None:
+        return next((RULES[cls] for cls in type(module).__mro__ if cls in RULES), None)
+
+    @staticmethod
+    def _operations(modules: Iterable[nn.Module]) -> int:
+        return int(sum(m.total_ops.item() for m in modules))
+
+    def _note_output(self, module: nn.Module, inputs: tuple, output: object) -> None:
+        while isinstance(output, (tuple, list)) and output:
+            output = output[-1]
+        if not isinstance(output, Tensor):
+            return
+        self.outputs[module] = tuple(output.shape[1:])
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            self.activations[module] += output.numel()
+
+
+def build_model(config: Config) -> nn.Module:
+    """Build the model of a config of any OpenMMLab library, without loading weights."""
+    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
+        return MODELS.build(config.model)
+
+
+def input_shape(config: Config) -> tuple[int, int]:
+    """Height and width of the images that a config tests on, padded as its ``data_preprocessor`` pads them.
+
+    An image that is resized with its ratio kept is taken to fill the scale, the longer side across.
+
+    Raises:
+        InputError: The test pipeline fixes no size.
+    """
+    loader = config.get('test_dataloader') or {}
+    steps = loader.get('dataset', {}).get('pipeline') or config.get('test_pipeline') or []
+    sizes = [step[key] for step in steps for key in ('scale', 'crop_size') if key in step]
+    if not sizes:
+        raise InputError('the test pipeline of the config fixes no size: give one with --shape HEIGHT WIDTH')
+    size = sizes[-1]
+    width, height = (size, size) if isinstance(size, int) else size
+    divisor = config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1)
+    return tuple(-(-side // divisor) * divisor for side in (height, width))
+
+
+def count_model(model: nn.Module, shape: tuple[int, int]) -> ComplexityCounter:
+    """Count an OpenMMLab model on one image of ``shape``, (height, width).
+
+    The head of a two-stage detector is run on as many proposals as its ``test_cfg.rpn.max_per_img`` lets through.
+    """
+    return ComplexityCounter(model, lambda copied: _forward(copied, torch.zeros(1, 3, *shape)))
+
+
+def _forward(model: nn.Module, image: Tensor) -> None:
+    if not isinstance(model, BaseDetector):
+        model(image, mode='tensor')
+        return
+    shape = tuple(image.shape[-2:])
+    sample = DetDataSample(
+        metainfo=dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape, scale_factor=(1, 1))
+    )
+    if isinstance(model, TwoStageDetector) and model.with_rpn:
+        # Not by way of the detector, whose number of proposals depends on the weights.
+        features = model.extract_feat(image)
+        model.rpn_head(features)
+        boxes = torch.tensor([[0.0, 0.0, 32.0, 32.0]]).repeat(model.test_cfg.rpn.max_per_img, 1)
+        model.roi_head(features, [InstanceData(bboxes=boxes)], [sample])
+    else:
+        model(image, [sample], mode='tensor')
+
+
+def stage_names(model: nn.Module) -> list[str]:
+    """Names of a model's stages: the parts of its backbone, then its neck and its heads, those with parameters."""
+    names = []
+    for name, child in model.named_children():
+        parts = [name]
+        if name == 'backbone':
+            parts = _expand(child, name)
+        names += [part for part in parts if any(True for _ in model.get_submodule(part).parameters())]
+    return names
+
+
+def _expand(module: nn.Module, prefix: str) -> list[str]:
+    children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
+    names = []
+    for name, child in children:
+        # A list of stages, or one sequence that is the whole backbone.
+        if isinstance(child, nn.ModuleList) or (len(children) == 1 and isinstance(child, nn.Sequential)):
+            names += _expand(child, f'{prefix}.{name}')
+        else:
+            names.append(f'{prefix}.{name}')
+    return names or [prefix]

@@ -1,0 +1,212 @@
+"""Any OpenMMLab backbone with an attention module behind each of its blocks' norms.
+
+Places: Li, Li and Wen, AAAI 2024, 'Integration Strategy'.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+class AfterHook:
+    """Forward hook that sends a module's output through an attention module.
+
+    An object rather than a closure, so that a deep copy and a pickle of the backbone hook up the copy's own attention.
+    """
+
+    def __init__(self, attention: nn.Module) -> None:
+        self.attention = attention
+
+    def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return self.attention(output)
+
+
+class KeepHooked:
+    """Forward pre-hook of the backbone that hooks up again what was replaced.
+
+    Converting batch norms to synchronized ones and fusing them into convolutions put new modules, without hooks, in
+    their places.
+
+    Args:
+        places: Names of the modules that attention follows, and of their attention modules.
+    """
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self.places = places
+
+    def __call__(self, backbone: nn.Module, args: tuple) -> None:
+        for name, attention_name in self.places.items():
+            module = backbone.get_submodule(name)
+            if not any(isinstance(hook, AfterHook) for hook in module._forward_hooks.values()):
+                module.register_forward_hook(AfterHook(backbone.get_submodule(attention_name)))
+
+
+@MODELS.register_module('WithAttention')
+def with_attention(backbone: dict, attention: dict, after: str | Sequence[str] = 'auto') -> nn.Module:
+    """Build a backbone and insert an attention module at every place that ``after`` names.
+
+    What comes back is the backbone itself, of its own class and with its own keys, so that its pretrained checkpoints
+    load. The attention module that follows ``layer1.0.bn3`` is ``layer1.0.bn3_attention``; one that follows a module in
+    an ``nn.Sequential`` belongs to the module around that, as ``features_3_attention``.
+
+    With ``'auto'`` the places are the paper's:
+
+    - VGG: after every convolution's norm (the convolution, if it has none), before the activation;
+    - blocks with a residual addition (ResNet, ResNeXt, Res2Net, RegNet, Wide ResNet, CSPDarknet): after the last norm;
+    - inverted residuals (MobileNetV2, MobileNetV3, EfficientNet): on the widest features, after the depthwise
+      convolution's norm, before its activation. EfficientNet's fused blocks have it after the expanding convolution's;
+    - blocks whose result is concatenated: after the last convolution of the branch, after its norm (ShuffleNetV2), or
+      the convolution itself (DenseNet, whose norms come before).
+
+    Blocks of MMDetection, MMPretrain and the OpenMMLab libraries that name them alike are known by their classes.
+
+    Args:
+        backbone: Config of the backbone, ``dict(type='mmpretrain.ShuffleNetV2', widen_factor=1.0)``.
+        attention: Config of the attention module, ``dict(type='EAN', groups=8)``. Its ``in_channels`` are seen to.
+        after: Regular expression, or several, for whole names of modules, as ``backbone.named_modules()`` gives them:
+            norms, convolutions and other modules that tell their output's channels. Defaults to ``'auto'``.
+
+    Returns:
+        The backbone.
+
+    Raises:
+        ValueError: ``after`` matches nothing, isn't a regular expression or matches a module of unknown channels; no
+            place is known for ``'auto'``; or the attention module can't take a layer's channels.
+
+    Example:
+        >>> backbone = dict(
+        ...     type='WithAttention',
+        ...     backbone=dict(type='mmpretrain.MobileNetV3', arch='small'),
+        ...     attention=dict(type='EAN', groups=8),
+        ... )
+        >>> backbone.update(after=r'layer\\d+\\.linear_conv\\.bn')  # instead of the paper's place
+    """
+    backbone = MODELS.build(backbone)
+    names = list(_auto_places(backbone)) if after == 'auto' else _matching(backbone, after)
+    places = {}
+    for name in names:
+        followed = backbone.get_submodule(name)
+        channels = _channels(followed)
+        if channels is None:
+            raise ValueError(
+                f'WithAttention: cannot tell how many channels {name!r} ({type(followed).__name__}) gives; '
+                'let `after` name a norm or a convolution'
+            )
+        try:
+            module = MODELS.build({**attention, 'in_channels': channels})
+        except ValueError as error:
+            raise ValueError(
+                f'WithAttention: {attention["type"]} cannot follow {name!r}, which gives {channels} channels: {error}'
+            ) from error
+        owner, child = _owner(backbone, name)
+        attribute = f'{child.replace(".", "_")}_attention'
+        if hasattr(backbone.get_submodule(owner), attribute):
+            raise ValueError(f'WithAttention: {name!r} is followed by attention already')
+        backbone.get_submodule(owner).add_module(attribute, module)
+        places[name] = f'{owner}.{attribute}' if owner else attribute
+    keep_hooked = KeepHooked(places)
+    keep_hooked(backbone, ())
+    backbone.register_forward_pre_hook(keep_hooked)
+    backbone.train(backbone.training)  # where backbones freeze their stages
+    return backbone
+
+
+def _last_norm(name: str, layer: nn.Module) -> str:
+    """Name of the layer's norm, or of its convolution if it has none; of the layer itself if it isn't compound."""
+    if isinstance(layer, DepthwiseSeparableConvModule):
+        return _last_norm(f'{name}.pointwise_conv', layer.pointwise_conv)
+    if isinstance(layer, ConvModule):
+        return f'{name}.{layer.norm_name if layer.with_norm else "conv"}'
+    return name
+
+
+def _vgg_places(vgg: nn.Module) -> list[str]:
+    layers = list(vgg.features.children())
+    # MMPretrain's VGG is made of ConvModules, mmcv's of convolutions, norms and activations.
+    return [
+        f'features.{index - isinstance(layer, nn.ReLU)}'
+        for index, layer in enumerate(layers)
+        if isinstance(layer, (ConvModule, nn.ReLU))
+    ]
+
+
+# By the last two parts of a block's class name: the layers in it that attention follows.
+PLACES: dict[str, Callable[[nn.Module], list[str]]] = {
+    'vgg.VGG': _vgg_places,
+    'resnet.BasicBlock': lambda block: [block.norm2_name],
+    'resnet.Bottleneck': lambda block: [block.norm3_name],
+    'mobilenet_v2.InvertedResidual': lambda block: [f'conv.{len(block.conv) - 2}'],
+    'inverted_residual.InvertedResidual': lambda block: ['depthwise_conv'],
+    'efficientnet.EdgeResidual': lambda block: ['conv1'],
+    'shufflenet_v2.InvertedResidual': lambda block: [f'branch2.{len(block.branch2) - 1}'],
+    'densenet.DenseLayer': lambda block: ['conv2'],
+    'csp_layer.DarknetBottleneck': lambda block: ['conv2'],
+    'cspnet.DarknetBottleneck': lambda block: ['conv2'],
+}
+
+
+def _auto_places(backbone: nn.Module) -> Iterator[str]:
+    found = False
+    for prefix, block in backbone.named_modules():
+        keys = ['.'.join(f'{cls.__module__}.{cls.__qualname__}'.split('.')[-2:]) for cls in type(block).__mro__]
+        places = next((PLACES[key] for key in keys if key in PLACES), None)
+        if places is None:
+            continue
+        found = True
+        for child in places(block):
+            yield _last_norm(f'{prefix}.{child}' if prefix else child, block.get_submodule(child))
+    if not found:
+        raise ValueError(
+            f"WithAttention: after='auto' knows no place in {type(backbone).__name__}, only in the blocks of VGG, "
+            'ResNet and its kin, MobileNetV2, MobileNetV3, EfficientNet, ShuffleNetV2, DenseNet and CSPDarknet; name '
+            f'the modules with `after`, as {_examples(backbone)}'
+        )
+
+
+def _matching(backbone: nn.Module, after: str | Sequence[str]) -> list[str]:
+    """Names that one of the patterns matches as a whole, in the order of the backbone's modules."""
+    patterns = [after] if isinstance(after, str) else list(after)
+    names = [name for name, _ in backbone.named_modules() if name]
+    matched = set()
+    for pattern in patterns:
+        try:
+            hits = [name for name in names if re.fullmatch(pattern, name)]
+        except re.error as error:
+            raise ValueError(f'WithAttention: after={pattern!r} is no regular expression: {error}') from error
+        if not hits:
+            near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.4)
+            hint = f'near names are {", ".join(near)}' if near else f'it has names as {_examples(backbone)}'
+            raise ValueError(f'WithAttention: no module of {type(backbone).__name__} matches after={pattern!r}; {hint}')
+        matched.update(hits)
+    return [name for name in names if name in matched]
+
+
+def _examples(backbone: nn.Module) -> str:
+    names = [name for name, module in backbone.named_modules() if name and _channels(module)]
+    return ', '.join(names[-3:])
+
+
+def _channels(module: nn.Module) -> int | None:
+    """Channels of a module's output, where it tells: norms, convolutions, mmcv's ConvModule and many blocks."""
+    for attribute in ('num_features', 'num_channels', 'out_channels'):
+        channels = getattr(module, attribute, None)
+        if isinstance(channels, int):
+            return channels
+    return None
+
+
+def _owner(backbone: nn.Module, name: str) -> tuple[str, str]:
+    """The nearest module around ``name`` that isn't a mere container, and the rest of the name."""
+    owner, _, child = name.rpartition('.')
+    while owner and isinstance(backbone.get_submodule(owner), CONTAINERS):
+        owner, _, part = owner.rpartition('.')
+        child = f'{part}.{child}'
+    return owner, child

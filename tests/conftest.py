@@ -1,0 +1,70 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.logging import MMLogger, print_log  # noqa: F401, mmengine's logging set up before any test
+from mmengine.registry import DefaultScope
+
+import ean_mmdet  # noqa: F401, registers the modules
+from ean_mmdet.datasets import make_sample_dataset
+
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / 'shared' / 'data'
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope():
+    """Names without a prefix are mmdet's or ours, as in the configs."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def sample_data(tmp_path_factory) -> Path:
+    """A small generated data set: 24 training and 8 validation images."""
+    return make_sample_dataset(tmp_path_factory.mktemp('sample'), train=24, val=8)
+
+
+@pytest.fixture(scope='session')
+def shared_data():
+    """The folder of real data beside the repository; skips where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f'needs the real data in {SHARED_DATA}')
+    return SHARED_DATA
+
+
+@pytest.fixture(scope='session')
+def run_tool():
+    """Run a command line of tools/ as a user would, in a process of its own."""
+
+    def run(name: str, *args: object, check: bool = True, **env: str) -> subprocess.CompletedProcess:
+        command = [str(ROOT / 'tools' / name), *map(str, args)]
+        command = [sys.executable, '-W', 'ignore', *command] if name.endswith('.py') else ['bash', *command]
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            # one thread a process: tests share few cores
+            env={**os.environ, 'OMP_NUM_THREADS': '1', 'VIRTUAL_ENV': sys.prefix, **env},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if check and result.returncode:
+            raise AssertionError(f'{" ".join(command)} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}')
+        return result
+
+    return run

@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from modelindex.load_model_index import load
+from rich.console import Console
+
+from ean_mmdet.analysis import Table, build_model, model_zoo, paper_table
+from ean_mmdet.analysis.paper_tables import TABLES
+from ean_mmdet.analysis.report import FOLDERS, difference
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / 'configs'
+FILES = {file.stem: file for folder in FOLDERS for file in (CONFIGS / folder).glob('*.py')}
+
+
+@pytest.fixture(scope='module')
+def page():
+    return model_zoo(CONFIGS)
+
+
+def test_model_zoo_is_up_to_date(page):
+    assert (ROOT / 'docs' / 'model_zoo.md').read_text(encoding='utf-8') == page, (
+        'docs/model_zoo.md is old: run python tools/complexity.py --model-zoo'
+    )
+
+
+def rows_of(page, number):
+    section = page.partition(f'## Table {number}:')[2].partition('\n## ')[0]
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in section.splitlines() if line.startswith('|')]
+    return {line[0]: line for line in lines[2:]}
+
+
+def test_what_must_equal_the_paper(page):
+    rows = rows_of(page, 3)
+    assert len(rows) == 21
+    for name in ('MobileNeXt', 'SE-MobileNeXt', 'CBAM-MobileNeXt', 'EAN-MobileNeXt', 'SGE-MobileNeXt'):
+        assert rows[name][3] == rows[name][6] == '=', name
+    for name in ('ResNet-50', 'SE-ResNet-50', 'CBAM-ResNet-50', 'CA-ResNet-50', 'EAN-ResNet-50'):
+        assert rows[name][3] == '=', name
+
+
+def test_what_is_known_to_differ_is_printed_as_it_is(page):
+    rows = rows_of(page, 3)
+    assert rows['CA-MobileNeXt'][1:7] == ['4.2002', '4.39', '-0.19', '354.529 M', '356.50 M', '-1.97']
+    assert rows['ResNet-50'][4:7] == ['4.1337 G', '4.11 G', '+0.02']
+    rows = rows_of(page, 4)
+    assert rows['EAN-MobileNeXt'][2:8] == ['3.4333', '4.4', '-1.0', '0.0036', '0.0', '=']
+
+
+def test_accuracies_are_marked_as_the_papers(page):
+    assert "**Accuracies are the paper's**" in page
+    for number, table in TABLES.items():
+        section = page.partition(f'## Table {number}:')[2].partition('\n## ')[0]
+        for metric in table.groups[0][0].metrics:
+            assert f' {metric} (paper) |' in section
+    assert rows_of(page, 5)['EAN-ResNet-50'][-3:] == ['38.4', '60.8', '42.2']
+
+
+def test_paper_figures_are_the_papers():
+    paper = ROOT.parent / 'shared' / 'papers' / 'ean_aaai2024.txt'
+    if not paper.is_file():
+        pytest.skip(f'{paper} is not here')
+    text = paper.read_text(encoding='utf-8')
+    for number, table in TABLES.items():
+        for row in (row for group in table.groups for row in group):
+            metrics = row.metrics
+            if number == 3:
+                lines = [line for line in text.splitlines() if f'\t{row.params}M\t{row.operations}\t' in line]
+                assert any(line.endswith(f'\t{metrics["Top-1"]}') for line in lines), row.name
+            elif number == 4:
+                assert f'{row.name}\tSSDLite320\t{row.params}\t{metrics["mAP"]}' in text, row.name
+            else:
+                name = row.name.replace('-50', '50')
+                figures = '\t'.join((row.params, metrics['AP@.5'], metrics['AP@.75'], metrics['mAP']))
+                assert f'{name}\t{figures}' in text, row.name
+
+
+def test_progress_is_told():
+    names = []
+    paper_table(4, CONFIGS, names.append)
+    assert names == ['MobileNeXt', 'SE-MobileNeXt', 'CA-MobileNeXt', 'EAN-MobileNeXt']
+
+
+@pytest.mark.parametrize(
+    ('count', 'printed', 'unit', 'text'),
+    [
+        (3_535_416, '3.54', 'M', '='),
+        (4_134_000_000, '4.11', 'G', '+0.02'),
+        (4_200_247, '4.39', 'M', '-0.19'),
+        (41_753_056, '41.7', 'M', '+0.1'),
+    ],
+)
+def test_difference(count, printed, unit, text):
+    assert difference(count, printed, unit) == text
+
+
+def test_table():
+    table = Table('Nets', ('Net', 'Params'), (('a', '1.5'), ('b', '')), ('A note.',))
+    assert table.markdown() == '| Net | Params |\n| --- | ---: |\n| a | 1.5 |\n| b |  |\n\nA note.\n'
+    console = Console(width=60)
+    with console.capture() as capture:
+        console.print(table.rich())
+    assert 'Nets' in capture.get() and '│ a   │    1.5 │' in capture.get() and 'A note.' in capture.get()
+
+
+# model-index.yml and the metafile
+
+
+@pytest.fixture(scope='module')
+def models():
+    index = load(str(ROOT / 'model-index.yml'))
+    index.build_models_with_collections()
+    return {model.name: model for model in index.models}
+
+
+def test_metafile_has_every_config(models):
+    assert set(models) == set(FILES)
+    for name, model in models.items():
+        assert model.config == FILES[name].relative_to(ROOT).as_posix()
+        assert model.in_collection in ('EAN', 'ELA', 'AN')
+
+
+def test_metafile_agrees_with_the_configs(models):
+    for name, model in models.items():
+        config = Config.fromfile(FILES[name])
+        metadata = model.data['Metadata'].data
+        network = build_model(config)
+        assert metadata['Parameters'] == sum(p.numel() for p in network.parameters()), name
+        types = {type(module).__name__ for module in network.modules()}
+        assert set(metadata['Architecture']) <= types, name
+        dataset = 'COCO 2017' if 'Coco' in config.val_dataloader.dataset.type else 'Pascal VOC'
+        assert metadata['Training Data'] == dataset, name
+
+
+def test_metafile_has_the_papers_results(models):
+    rows = {row.config: (number, row) for number in (4, 5) for group in TABLES[number].groups for row in group}
+    for name, model in models.items():
+        if name not in rows:
+            assert 'Results' not in model.data, f'{name}: no result of ours or of the paper'
+            continue
+        number, row = rows[name]
+        metrics = model.data['Results'].data[0].data['Metrics']
+        assert {key: str(value) for key, value in metrics.items()} == {
+            f'{metric} (paper, Table {number})': value for metric, value in row.metrics.items()
+        }

@@ -1,0 +1,90 @@
+"""Every config of the papers' rows builds and takes a training step on random images."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from ean_mmdet.analysis import build_model
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+FILES = {file.stem: file for folder in ('.', 'an', 'ela') for file in sorted((CONFIGS / folder).glob('*.py'))}
+ROWS = {
+    f'{detector}_{module}{network}_{data}': plain
+    for detector, network, data in (
+        ('faster_rcnn', 'r50', 'coco'),
+        ('ssdlite320', 'mobilenext', 'coco'),
+        ('ssdlite320', 'mobilenext', 'voc'),
+    )
+    for module in ('', 'se_', 'ca_', 'ean_')
+    for plain in [f'{detector}_{network}_{data}']
+}
+
+
+def settings(file):
+    """The settings of a config, as ``name = value``, without comments."""
+    return [ast.unparse(statement) for statement in ast.parse(file.read_text(encoding='utf-8')).body]
+
+
+def test_every_row_of_tables_4_and_5_is_here():
+    assert len(ROWS) == 12
+    for name in ROWS:
+        assert (CONFIGS / f'{name}.py').is_file(), name
+
+
+@pytest.mark.parametrize('name', [name for name, plain in ROWS.items() if name != plain])
+def test_rows_are_two_settings_on_the_plain_one(name):
+    lines = settings(CONFIGS / f'{name}.py')
+    assert lines[0] == f"_base_ = './{ROWS[name]}.py'"
+    assert len(lines) == 2 and lines[1].startswith('model = dict(backbone=dict(')
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_builds_and_trains_a_step(name):
+    torch.manual_seed(0)
+    config = Config.fromfile(FILES[name])
+    config.model.data_preprocessor.pop('batch_augments', None)  # YOLOX enlarges its images
+    for backbone in (config.model.backbone, config.model.backbone.get('backbone', {})):
+        backbone.pop('init_cfg', None)  # nothing is downloaded
+    side = 320 if name.startswith('ssdlite320') else 64
+    classes = 20 if 'voc' in name else 80
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = build_model(config)
+        model.init_weights()
+        model.train()
+        batch = demo_mm_inputs(2, [[3, side, side]] * 2, num_classes=classes, with_mask='mask' in name)
+        data = model.data_preprocessor(batch, training=True)
+        total, logs = model.parse_losses(model(**data, mode='loss'))
+    assert total.isfinite(), logs
+    total.backward()
+    before = [p.detach().clone() for p in model.backbone.parameters()]
+    torch.optim.SGD(model.parameters(), lr=0.01).step()
+    assert any(not torch.equal(old, p) for old, p in zip(before, model.backbone.parameters()))
+
+
+def test_what_yolox_reads():
+    config = Config.fromfile(FILES['yolox_nano_ela_voc'])
+    mixed = config.train_dataloader.dataset
+    assert mixed.type == 'MultiImageMixDataset' and mixed.pipeline[0].type == 'Mosaic'
+    assert [part.ann_file for part in mixed.dataset.datasets] == [
+        'VOC2007/ImageSets/Main/trainval.txt',
+        'VOC2012/ImageSets/Main/trainval.txt',
+    ]
+    validation = config.val_dataloader.dataset
+    assert validation.type == 'VOCDataset' and validation.data_prefix == dict(sub_data_root='VOC2007/')
+    assert {hook.type for hook in config.custom_hooks} >= {'YOLOXModeSwitchHook', 'EMAHook', 'SafeCheckpointHook'}
+    assert config.val_evaluator == dict(type='VOCMetric', metric='mAP', eval_mode='11points')
+
+
+def test_ela_in_every_block_of_yolox():
+    model = build_model(Config.fromfile(FILES['yolox_nano_ela_voc']))
+    plain = build_model(Config.fromfile(FILES['yolox_nano_voc']))
+    added = {name.rsplit('.', 2)[0] for name in set(model.state_dict()) - set(plain.state_dict())}
+    assert set(plain.state_dict()) <= set(model.state_dict())
+    assert len(added) == 8 and all(name.endswith('conv2.pointwise_conv.bn_attention') for name in added)
+    assert isinstance(model.backbone.stage1[1].blocks[0].conv2.pointwise_conv.bn, nn.BatchNorm2d)

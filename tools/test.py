@@ -1,0 +1,82 @@
+"""Evaluate a checkpoint. MMDetection's arguments; runs on GPUs, and without one on the CPU."""
+
+import argparse
+from pathlib import Path
+
+from mmdet.evaluation import DumpDetResults
+
+import ean_mmdet  # noqa: F401, registers the modules
+from ean_mmdet import engine
+from ean_mmdet.datasets import check_data
+from ean_mmdet.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Evaluate a checkpoint')
+    engine.add_config_arguments(parser)
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    engine.add_run_arguments(parser)
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to a pickle file')
+    parser.add_argument('--show', action='store_true', help='show each picture in a window')
+    parser.add_argument(
+        '--show-dir', help='write each picture, ground truth beside detections, to WORK_DIR/TIMESTAMP/SHOW_DIR'
+    )
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows a picture (default: 2)')
+    parser.add_argument('--tta', action='store_true', help="test-time augmentation: the config's, or flipping")
+    args = engine.parse(parser)
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
+    return args
+
+
+def add_pictures(config, args: argparse.Namespace) -> None:
+    hook = config.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise InputError(
+            f'{args.config} has no default_hooks.visualization, which --show and --show-dir need: '
+            "default_hooks = dict(visualization=dict(type='DetVisualizationHook'))"
+        )
+    hook.draw = True
+    if args.show:
+        hook.show, hook.wait_time = True, args.wait_time
+    if args.show_dir:
+        hook.test_out_dir = args.show_dir
+
+
+def add_test_time_augmentation(config) -> None:
+    if 'tta_model' not in config:
+        nms = dict(type='nms', iou_threshold=0.5)
+        config.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+    if 'tta_pipeline' not in config:
+        *steps, pack = config.test_dataloader.dataset.pipeline
+        pack = dict(pack, meta_keys=[*pack.get('meta_keys', ()), 'flip', 'flip_direction'])
+        flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+        config.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    config.model = dict(config.tta_model, module=config.model)
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+
+
+def main() -> None:
+    args = parse_args()
+    with engine.user_errors():
+        config = engine.load_config(args.config, args.cfg_options)
+        engine.set_work_dir(config, args.work_dir, args.config)
+        config.load_from = args.checkpoint
+        if args.show or args.show_dir:
+            add_pictures(config, args)
+        if args.tta:
+            add_test_time_augmentation(config)
+        if engine.is_main_process():
+            check_data(config, ('test',))
+        runner = engine.build_runner(config, args.launcher)
+        if args.out:
+            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+        runner.test()
+    if args.out:
+        runner.logger.info(f'Predictions are in {Path(args.out).resolve()}')
+    if args.show_dir:
+        runner.logger.info(f'Pictures are in {Path(runner.work_dir, runner.timestamp, args.show_dir)}')
+
+
+if __name__ == '__main__':
+    main()
