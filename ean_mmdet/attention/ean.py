@@ -14,9 +14,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..ops import norm_gate
-
-WEIGHT_NORMS = ('l2', 'rms', 'l1')
+from ..ops import WEIGHT_NORMS, fold_ean, norm_gate
 
 
 @MODELS.register_module()
@@ -82,19 +80,6 @@ class EAN(BaseModule):
         self.alpha = nn.Parameter(torch.zeros(channels))
         self.delta = nn.Parameter(torch.zeros(channels))
 
-    def fold(self) -> tuple[Tensor, Tensor]:
-        """The learned vectors folded into one scale and one shift a channel, each of shape (in_channels,)."""
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        weight, bias, alpha, delta = (p.to(dtype) for p in (self.weight, self.bias, self.alpha, self.delta))
-        if self.weight_norm == 'l2':
-            norm = (weight.square().sum() + self.eps).sqrt()
-        elif self.weight_norm == 'rms':
-            norm = (weight.square().mean() + self.eps).sqrt()
-        else:
-            norm = weight.abs().mean() + self.eps
-        adapted = alpha * (weight / norm)
-        return (adapted * weight).repeat(self.groups), (adapted * bias + delta).repeat(self.groups)
-
     def forward(self, x: Tensor, residual: Tensor | None = None, activation: str | None = None) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W).
 
@@ -107,7 +92,8 @@ class EAN(BaseModule):
             raise ValueError(
                 f'EAN: expected a feature map of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}'
             )
-        return norm_gate(x, *self.fold(), self.eps, residual, activation)
+        scale, shift = fold_ean(self.weight, self.bias, self.alpha, self.delta, self.weight_norm, self.eps)
+        return norm_gate(x, scale, shift, self.eps, residual, activation)
 
     def extra_repr(self) -> str:
         return f'{self.in_channels}, groups={self.groups}, weight_norm={self.weight_norm!r}, eps={self.eps}'

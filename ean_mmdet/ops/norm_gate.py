@@ -50,8 +50,8 @@ def norm_gate(
 
     Args:
         x: Feature map of shape (N, C, H, W) and a floating-point type.
-        scale: Factor on the normalized feature, shape (C,).
-        shift: Summand to the normalized feature, shape (C,).
+        scale: Factor on the normalized feature, shape (C,), or (C / G,) where G groups of channels share it.
+        shift: Summand to the normalized feature, of the shape of ``scale``.
         eps: Added to the variance. Defaults to 1e-5.
         residual: Summand to the gated feature map, of the shape of ``x``. Defaults to None.
         activation: ``'relu'`` or None. Defaults to None.
@@ -72,10 +72,10 @@ def norm_gate(
         raise TypeError(f'norm_gate: x must be of a floating-point type, got {x.dtype}')
     channels = x.shape[1]
     for name, vector in (('scale', scale), ('shift', shift)):
-        if vector.shape != (channels,):
+        if vector.dim() != 1 or vector.shape != scale.shape or channels % max(len(vector), 1):
             raise ValueError(
-                f'norm_gate: {name} must be of shape (C,) = ({channels},) as x has {channels} channels, '
-                f'got {tuple(vector.shape)}'
+                f'norm_gate: {name} must be of shape (C,) = ({channels},) as x has {channels} channels, or (C / G,) '
+                f'for G groups, scale and shift alike; got {tuple(vector.shape)}'
             )
         if vector.device != x.device:
             raise ValueError(f'norm_gate: {name} is on {vector.device}, x on {x.device}; they must be on one device')
@@ -154,7 +154,7 @@ def _forward(x, scale, shift, eps, residual, relu):
         return _forward_meta(x, scale, shift, eps, residual, relu)
     layout = _memory_format(x)
     x, residual = (t if t is None else t.contiguous(memory_format=layout) for t in (x, residual))
-    return _backend(x).forward(x, scale, shift, eps, residual, relu, layout)
+    return _backend(x).forward(x, scale.contiguous(), shift.contiguous(), eps, residual, relu, layout)
 
 
 def _forward_meta(x, scale, shift, eps, residual, relu):
@@ -168,6 +168,7 @@ def _backward(grad, x, scale, shift, mean, rstd, sign, wants_residual):
     layout = _memory_format(x)
     grad, x, sign = (t if t is None else t.contiguous(memory_format=layout) for t in (grad, x, sign))
     dresidual = torch.empty_like(x, memory_format=layout) if wants_residual else None
+    scale, shift = scale.contiguous(), shift.contiguous()
     gradients = _backend(x).backward(grad, x, scale, shift, mean, rstd, sign, dresidual, layout)
     return *gradients, dresidual if wants_residual else x.new_empty(0)
 
@@ -199,7 +200,7 @@ class _NormGate(torch.autograd.Function):
         x, scale, shift, mean, rstd, y = ctx.saved_tensors
         sign = x if ctx.relu and y is None else y
         wants_residual = ctx.needs_input_grad[4]
-        dx, dscale, dshift, dresidual = _norm_gate_backward(
+        dx, dscale, dshift, dresidual = _differentiable_backward(
             grad, x, scale, shift, mean, rstd, sign, ctx.relu and wants_residual
         )
         return dx, dscale, dshift, None, (dresidual if ctx.relu else grad) if wants_residual else None, None
@@ -243,13 +244,14 @@ _LIBRARY.define(
 )
 _norm_gate = torch.ops.ean_mmdet.norm_gate.default
 _norm_gate_backward = torch.ops.ean_mmdet.norm_gate_backward.default
-for _name, _kernel, _meta, _function, _operator in (
-    ('norm_gate', _forward, _forward_meta, _NormGate, _norm_gate),
-    ('norm_gate_backward', _backward, _backward_meta, _NormGateBackward, _norm_gate_backward),
+_differentiable_backward = _differentiable(_NormGateBackward, _norm_gate_backward)
+for _name, _kernel, _meta, _autograd in (
+    ('norm_gate', _forward, _forward_meta, _differentiable(_NormGate, _norm_gate)),
+    ('norm_gate_backward', _backward, _backward_meta, _differentiable_backward),
 ):
     _LIBRARY.impl(_name, _kernel, 'CompositeExplicitAutograd')
     _LIBRARY.impl(_name, _meta, 'Meta')
-    _LIBRARY.impl(_name, _differentiable(_function, _operator), 'Autograd')
+    _LIBRARY.impl(_name, _autograd, 'Autograd')
 
 # PyTorch's FLOP counter counts convolutions and matrix products, of which the gate has none; so its table names it.
 register_flop_formula([torch.ops.ean_mmdet.norm_gate, torch.ops.ean_mmdet.norm_gate_backward])(lambda *_, **__: 0)

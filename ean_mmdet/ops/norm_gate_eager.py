@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Elements of a block for each thread: half a megabyte of float32, so that a block, its mask and its gradient share L2.
-BLOCK = 1 << 17
+# Elements of a block for each thread. A megabyte of float32: blocks half and twice as large were slower on a core with
+# 2 MB of L2, smaller ones by their number.
+BLOCK = 1 << 18
 
 
 def forward(
@@ -49,83 +50,85 @@ def backward(
     Args:
         grad: Gradient of the output.
         x: The map that was gated.
-        scale: Factor on the normalized feature, shape (C,).
-        shift: Summand to the normalized feature, shape (C,).
+        scale: Factor on the normalized feature, shape (C,) or (C / G,).
+        shift: Summand to the normalized feature, of the shape of ``scale``.
         mean: Each plane's mean, as :func:`forward` returned it.
         rstd: Each plane's 1 / sqrt(var + eps), as :func:`forward` returned it.
         sign: What a ReLU let through, where it is positive. None: there was no ReLU.
         residual_grad: Where to write the residual's gradient, or None.
         layout: The layout of all maps, contiguous or channels_last.
     """
-    # The mask's argument as one factor and one offset a plane: scale · x̂ + shift = factor · x + offset.
-    factor = scale * rstd
-    offset = torch.addcmul(shift, factor, mean, value=-1)
     gradients = _backward_channels_last if layout is torch.channels_last else _backward_contiguous
-    dx, dscale, dshift = gradients(grad, x, scale, mean, rstd, factor, offset, sign, residual_grad)
-    return dx, dscale.sum(0), dshift.sum(0)
+    dx, dscale, dshift = gradients(grad, x, scale, shift, mean, rstd, sign, residual_grad)
+    if dscale.numel() == len(scale):
+        return dx, dscale.view(-1), dshift.view(-1)
+    return dx, dscale.view(-1, len(scale)).sum(0), dshift.view(-1, len(scale)).sum(0)
 
 
 def _forward_contiguous(x, scale, shift, eps, residual, relu):
     samples, channels, height, width = x.shape
     planes, pixels = samples * channels, height * width
-    rows = _block_rows(x, planes, pixels)
-    x_rows, residual_rows = (t if t is None else t.view(planes, pixels) for t in (x, residual))
-    if samples > 1:
-        scale, shift = scale.repeat(samples), shift.repeat(samples)
-    if planes <= rows:
-        y, mean, rstd = _gate(x_rows, scale, shift, residual_rows, eps, relu)
+    maps = (t if t is None else t.view(planes, pixels) for t in (x, residual))
+    inputs = (*maps, _repeated(scale, planes), _repeated(shift, planes))
+    size = _block_planes(x, planes, pixels)
+    if planes <= size:
+        y, mean, rstd = _gate(*inputs, eps, relu)
         y = y.to(x.dtype)
     else:
-        y = torch.empty_like(x_rows)
+        y = x.new_empty(planes, pixels)
         mean, rstd = scale.new_empty(planes), scale.new_empty(planes)
-        for *block, y_block, means, rstds in _blocks(rows, x_rows, scale, shift, residual_rows, y, mean, rstd):
-            out, block_mean, block_rstd = _gate(*block, eps, relu, y_block)
-            if out is not y_block:
-                y_block.copy_(out)
-            means.copy_(block_mean)
-            rstds.copy_(block_rstd)
+        for *block, out, means, rstds in _blocks(size, *inputs, y, mean, rstd):
+            for result, to in zip(_gate(*block, eps, relu, out), (out, means, rstds)):
+                if result is not to:
+                    to.copy_(result)
     # Not a view for autograd, which would refuse the `out += identity` of MMDetection's blocks.
     y = torch.ops.aten._unsafe_view(y, x.shape)
     return y, mean.view(samples, channels), rstd.view(samples, channels)
 
 
-def _gate(x, scale, shift, residual, eps, relu, out=None):
-    """Gate planes (P, H · W), each with its own scale and shift (P,), in ``out`` if its type is the computation's."""
+def _gate(x, residual, scale, shift, eps, relu, out=None):
+    """Gate planes (P, H · W), each with its own scale and shift (P,), in ``out`` if that has the arithmetic's type."""
     planes, pixels = x.shape
     x = x.to(scale.dtype)
     mask, mean, rstd = torch.native_group_norm(x, scale, shift, 1, planes, pixels, planes, eps)
-    if out is None or out.dtype != mask.dtype:
-        out = mask
-    torch.mul(x, mask.sigmoid_(), out=out)
+    y = torch.mul(x, mask.sigmoid_(), out=mask if out is None or out.dtype != x.dtype else out)
     if residual is not None:
-        out.add_(residual)
-    return out.relu_() if relu else out, mean.view(-1), rstd.view(-1)
+        y.add_(residual)
+    return y.relu_() if relu else y, mean.view(-1), rstd.view(-1)
 
 
-def _backward_contiguous(grad, x, scale, mean, rstd, factor, offset, sign, residual_grad):
+def _backward_contiguous(grad, x, scale, shift, mean, rstd, sign, residual_grad):
     samples, channels, height, width = x.shape
     planes, pixels = samples * channels, height * width
-    rows = _block_rows(x, planes, pixels)
-    dx = torch.empty_like(x, memory_format=torch.contiguous_format)
-    scratch = scale.new_empty(min(rows, planes), pixels)
-    maps = (t if t is None else t.view(planes, pixels) for t in (x, grad, sign, residual_grad, dx))
-    vectors = (t.reshape(planes) for t in (mean, rstd, factor, offset, scale.repeat(samples)))
-    dscale, dshift = [], []
-    for xs, grads, signs, residual_grads, dxs, means, rstds, factors, offsets, scales in _blocks(rows, *maps, *vectors):
-        count = len(xs)
-        xs = xs.to(scale.dtype)
-        grads = _stop(grads, signs, residual_grads).to(scale.dtype)
-        mask = torch.mul(xs, factors.view(-1, 1), out=scratch[:count]).add_(offsets.view(-1, 1)).sigmoid_()
-        gated = torch.mul(grads, mask, out=dxs) if dxs.dtype == mask.dtype else grads * mask
-        # The gradient of the mask's argument, g · x · q · (1 - q), takes the mask's place.
-        du = torch.addcmul(gated, gated, mask, value=-1, out=mask).mul_(xs)
-        through, *sums = torch.ops.aten.native_group_norm_backward(
-            du, xs, means.view(1, -1), rstds.view(1, -1), scales, 1, count, pixels, count, [True, True, True]
-        )
-        dxs.copy_(through.add_(gated)) if gated is not dxs else dxs.add_(through)
-        dscale.append(sums[0])
-        dshift.append(sums[1])
-    return dx, torch.cat(dscale).view(samples, channels), torch.cat(dshift).view(samples, channels)
+    maps = (t if t is None else t.view(planes, pixels) for t in (x, grad, sign, residual_grad))
+    inputs = (*maps, _repeated(scale, planes), _repeated(shift, planes), mean.view(-1), rstd.view(-1))
+    size = _block_planes(x, planes, pixels)
+    if planes <= size:
+        dx, dscale, dshift = _gate_gradients(*inputs)
+        dx = dx.to(x.dtype)
+    else:
+        dx = x.new_empty(planes, pixels)
+        dscale, dshift = scale.new_empty(planes), scale.new_empty(planes)
+        for *block, out, dscales, dshifts in _blocks(size, *inputs, dx, dscale, dshift):
+            for result, to in zip(_gate_gradients(*block, out), (out, dscales, dshifts)):
+                if result is not to:
+                    to.copy_(result)
+    return dx.view(x.shape), dscale, dshift
+
+
+def _gate_gradients(x, grad, sign, residual_grad, scale, shift, mean, rstd, out=None):
+    """Gradients of planes (P, H · W), in ``out`` if that has the arithmetic's type, and of their scales and shifts."""
+    planes, pixels = x.shape
+    x, grad = x.to(scale.dtype), _stop(grad, sign, residual_grad).to(scale.dtype)
+    # A batch norm in evaluation mode, each plane a channel: (x - mean) / sqrt(rstd^-2) · scale + shift.
+    mask = torch.batch_norm(x[None], scale, shift, mean, rstd.pow(-2), False, 0.0, 0.0, False)[0].sigmoid_()
+    gated = torch.mul(grad, mask, out=None if out is None or out.dtype != x.dtype else out)
+    # The gradient of the mask's argument, g · x · q · (1 - q), takes the mask's place.
+    du = torch.addcmul(gated, gated, mask, value=-1, out=mask).mul_(x)
+    through, dscale, dshift = torch.ops.aten.native_group_norm_backward(
+        du, x, mean.view(1, -1), rstd.view(1, -1), scale, 1, planes, pixels, planes, [True, True, True]
+    )
+    return gated.add_(through), dscale, dshift
 
 
 def _forward_channels_last(x, scale, shift, eps, residual, relu):
@@ -134,6 +137,7 @@ def _forward_channels_last(x, scale, shift, eps, residual, relu):
     y = torch.empty_like(x, memory_format=torch.channels_last)
     mean, rstd = (scale.new_empty(samples, 1, channels) for _ in range(2))
     x_rows, y_rows, residual_rows = (_pixel_rows(t) for t in (x, y, residual))
+    scale, shift = _repeated(scale, channels), _repeated(shift, channels)
     count, rows = _block_pixels(x, channels, pixels)
     scratch = scale.new_empty(min(count, samples), min(rows, pixels), channels)
     for xs, ys, residuals, means, rstds in _blocks(count, x_rows, y_rows, residual_rows, mean, rstd):
@@ -158,9 +162,12 @@ def _forward_channels_last(x, scale, shift, eps, residual, relu):
     return y, mean.view(samples, channels), rstd.view(samples, channels)
 
 
-def _backward_channels_last(grad, x, scale, mean, rstd, factor, offset, sign, residual_grad):
+def _backward_channels_last(grad, x, scale, shift, mean, rstd, sign, residual_grad):
     samples, channels, height, width = x.shape
     pixels = height * width
+    # The mask's argument as one factor and one offset a plane: scale · x̂ + shift = factor · x + offset.
+    factor = _repeated(scale, channels) * rstd
+    offset = torch.addcmul(_repeated(shift, channels), factor, mean, value=-1)
     # dx is written in two passes, so its running value needs the computation's type.
     dx = torch.empty_like(x, dtype=scale.dtype, memory_format=torch.channels_last)
     dscale, dshift = scale.new_zeros(2, samples, 1, channels)
@@ -186,7 +193,7 @@ def _backward_channels_last(grad, x, scale, mean, rstd, factor, offset, sign, re
         for xs, dxs in _blocks(rows, block[0], block[-1], dim=1):
             product = scratch[0, : len(xs), : xs.shape[1]]
             dxs.add_(torch.mul(xs, slope, out=product).add_(constant))
-    return dx.to(x.dtype), dscale.squeeze(1), dshift.squeeze(1)
+    return dx.to(x.dtype), dscale, dshift
 
 
 def _stop(grad, sign, residual_grad):
@@ -203,7 +210,14 @@ def _pixel_rows(x: Tensor | None) -> Tensor | None:
     return x if x is None else x.permute(0, 2, 3, 1).view(x.shape[0], -1, x.shape[1])
 
 
-def _block_rows(x: Tensor, planes: int, pixels: int) -> int:
+def _repeated(vector: Tensor, count: int) -> Tensor:
+    """A scale or shift that groups of channels share, for ``count`` channels or planes."""
+    size = len(vector)
+    # A third of what Tensor.repeat takes, which is more than the gate of a small map.
+    return vector if size == count else vector.expand(count // size, size).contiguous().view(-1)
+
+
+def _block_planes(x: Tensor, planes: int, pixels: int) -> int:
     """Planes of a block."""
     return max(1, BLOCK // pixels) * torch.get_num_threads() if x.device.type == 'cpu' else planes
 

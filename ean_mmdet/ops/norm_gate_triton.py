@@ -30,12 +30,15 @@ MIN_CHANNELS, CHANNELS = 16, 64  # in channels_last, side by side in memory: 128
 MAX_SPLITS = 32  # programs that share a block of planes at most
 
 # No specialization on sizes: what the compiler needs to know of them is in ALIGN.
-SIZES = ['planes', 'channels', 'pixels', 'split_pixels']
+SIZES = ['planes', 'channels', 'shared', 'pixels', 'split_pixels']
 
 
 @triton.jit
-def _planes(program, planes, channels, pixels, CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, ALIGN: tl.constexpr):
-    """A block's planes: index, channel, whether they exist, and where each starts.
+def _planes(
+    program, planes, channels, shared, pixels,
+    CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """A block's planes: index, place of scale and shift, whether they exist, and where each starts.
 
     ALIGN divides the size of the fastest axis (channels in channels_last, else pixels). Sizes are written as multiples
     of it, so that the compiler reads ALIGN elements at once.
@@ -50,9 +53,8 @@ def _planes(program, planes, channels, pixels, CHANNELS_LAST: tl.constexpr, PLAN
     else:
         plane = program * PLANES + tl.arange(0, PLANES)
         valid = plane < planes
-        channel = plane % channels
         start = plane.to(tl.int64) * (pixels // ALIGN) * ALIGN
-    return plane, channel, valid, start
+    return plane, plane % shared, valid, start
 
 
 @triton.jit
@@ -141,12 +143,13 @@ def _gate_all(
 
 @triton.jit(do_not_specialize=SIZES)
 def _forward_kernel(
-    x, residual, scale, shift, y, mean, rstd, planes, channels, pixels, eps, RELU: tl.constexpr, WHOLE: tl.constexpr,
+    x, residual, scale, shift, y, mean, rstd, planes, channels, shared, pixels, eps, RELU: tl.constexpr,
+    WHOLE: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Statistics and gate of one block of planes."""
     program = tl.program_id(0)
-    plane, channel, valid, start = _planes(program, planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
+    plane, channel, valid, start = _planes(program, planes, channels, shared, pixels, CHANNELS_LAST, PLANES, ALIGN)
     scales = tl.load(scale + channel, valid, 0.0)
     shifts = tl.load(shift + channel, valid, 0.0)
     if WHOLE:
@@ -177,7 +180,7 @@ def _moments_kernel(
     """Mean and squares of one part of the pixels of a block of planes, into ``moments`` (2, planes, splits)."""
     split = tl.program_id(1)
     splits = tl.num_programs(1)
-    plane, _, valid, start = _planes(tl.program_id(0), planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
+    plane, _, valid, start = _planes(tl.program_id(0), planes, channels, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
     begin = split * split_pixels
     end = tl.minimum(begin + split_pixels, pixels)
     mean, squares = _moments(x, start, valid, begin, end, channels, CHANNELS_LAST, PLANES, PIXELS, ALIGN)
@@ -188,15 +191,15 @@ def _moments_kernel(
 
 @triton.jit(do_not_specialize=SIZES)
 def _gate_kernel(
-    x, residual, scale, shift, y, mean, rstd, moments, planes, channels, pixels, split_pixels, eps, RELU: tl.constexpr,
-    SPLITS: tl.constexpr,
+    x, residual, scale, shift, y, mean, rstd, moments, planes, channels, shared, pixels, split_pixels, eps,
+    RELU: tl.constexpr, SPLITS: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Gate one part of the pixels of a block of planes. Programs run in the reverse order of the moments' kernel."""
     splits = tl.num_programs(1)
     split = splits - 1 - tl.program_id(1)
     program = tl.num_programs(0) - 1 - tl.program_id(0)
-    plane, channel, valid, start = _planes(program, planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
+    plane, channel, valid, start = _planes(program, planes, channels, shared, pixels, CHANNELS_LAST, PLANES, ALIGN)
     scales = tl.load(scale + channel, valid, 0.0)
     shifts = tl.load(shift + channel, valid, 0.0)
 
@@ -302,13 +305,13 @@ def _plane_vectors(plane, channel, valid, mean, rstd, scale, shift):
 
 @triton.jit(do_not_specialize=SIZES)
 def _backward_kernel(
-    grad, x, sign, mean, rstd, scale, shift, dx, dresidual, dscale, dshift, planes, channels, pixels,
-    WHOLE: tl.constexpr,
+    grad, x, sign, mean, rstd, scale, shift, dx, dresidual, dscale, dshift, planes, channels, shared,
+    pixels, WHOLE: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one block of planes; ``dscale`` and ``dshift`` a plane, not yet summed over the samples."""
     program = tl.program_id(0)
-    plane, channel, valid, start = _planes(program, planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
+    plane, channel, valid, start = _planes(program, planes, channels, shared, pixels, CHANNELS_LAST, PLANES, ALIGN)
     means, rstds, scales, shifts = _plane_vectors(plane, channel, valid, mean, rstd, scale, shift)
     mask_factor, mask_offset = _exponent(scales, shifts, rstds)
     if WHOLE:
@@ -336,13 +339,15 @@ def _backward_kernel(
 
 @triton.jit(do_not_specialize=SIZES)
 def _sums_kernel(
-    grad, x, sign, mean, rstd, scale, shift, sums, planes, channels, pixels, split_pixels,
+    grad, x, sign, mean, rstd, scale, shift, sums, planes, channels, shared, pixels, split_pixels,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Sums over one part of the pixels of a block of planes, into ``sums`` (2, planes, splits)."""
     split = tl.program_id(1)
     splits = tl.num_programs(1)
-    plane, channel, valid, start = _planes(tl.program_id(0), planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
+    plane, channel, valid, start = _planes(
+        tl.program_id(0), planes, channels, shared, pixels, CHANNELS_LAST, PLANES, ALIGN
+    )
     means, rstds, scales, shifts = _plane_vectors(plane, channel, valid, mean, rstd, scale, shift)
     mask_factor, mask_offset = _exponent(scales, shifts, rstds)
     begin = split * split_pixels
@@ -358,15 +363,15 @@ def _sums_kernel(
 
 @triton.jit(do_not_specialize=SIZES)
 def _gradient_kernel(
-    grad, x, sign, mean, rstd, scale, shift, sums, dx, dresidual, dscale, dshift, planes, channels, pixels,
-    split_pixels, SPLITS: tl.constexpr,
+    grad, x, sign, mean, rstd, scale, shift, sums, dx, dresidual, dscale, dshift, planes, channels, shared,
+    pixels, split_pixels, SPLITS: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one part of the pixels. Programs run in the reverse order of the sums' kernel."""
     splits = tl.num_programs(1)
     split = splits - 1 - tl.program_id(1)
     program = tl.num_programs(0) - 1 - tl.program_id(0)
-    plane, channel, valid, start = _planes(program, planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
+    plane, channel, valid, start = _planes(program, planes, channels, shared, pixels, CHANNELS_LAST, PLANES, ALIGN)
     means, rstds, scales, shifts = _plane_vectors(plane, channel, valid, mean, rstd, scale, shift)
 
     parts = tl.arange(0, SPLITS)
@@ -472,20 +477,20 @@ def forward(
     y = torch.empty_like(x, memory_format=layout)
     mean, rstd = scale.new_empty(samples, channels), scale.new_empty(samples, channels)
     tile = (channels_last, plan.planes, plan.pixels, plan.align)
-    scale, shift = scale.contiguous(), shift.contiguous()
+    shared = len(scale)
     with torch.cuda.device_of(x):
         if plan.splits == 1:
             _forward_kernel[(plan.blocks,)](
-                x, residual, scale, shift, y, mean, rstd, planes, channels, pixels, eps, relu, plan.whole, *tile,
-                num_warps=plan.warps,
+                x, residual, scale, shift, y, mean, rstd, planes, channels, shared, pixels, eps, relu, plan.whole,
+                *tile, num_warps=plan.warps,
             )  # fmt: skip
         else:
             grid = plan.blocks, plan.splits
             moments = scale.new_empty(2, planes, plan.splits)
             _moments_kernel[grid](x, moments, planes, channels, pixels, plan.split_pixels, *tile, num_warps=plan.warps)
             _gate_kernel[grid](
-                x, residual, scale, shift, y, mean, rstd, moments, planes, channels, pixels, plan.split_pixels, eps,
-                relu, triton.next_power_of_2(plan.splits), *tile, num_warps=plan.warps,
+                x, residual, scale, shift, y, mean, rstd, moments, planes, channels, shared, pixels, plan.split_pixels,
+                eps, relu, triton.next_power_of_2(plan.splits), *tile, num_warps=plan.warps,
             )  # fmt: skip
     return y, mean, rstd
 
@@ -509,22 +514,22 @@ def backward(
     dx = torch.empty_like(x, memory_format=layout)
     dscale, dshift = scale.new_empty(samples, channels), scale.new_empty(samples, channels)
     tile = (channels_last, plan.planes, plan.pixels, plan.align)
-    scale, shift = scale.contiguous(), shift.contiguous()
+    shared = len(scale)
     with torch.cuda.device_of(x):
         if plan.splits == 1:
             _backward_kernel[(plan.blocks,)](
-                grad, x, sign, mean, rstd, scale, shift, dx, residual_grad, dscale, dshift, planes, channels, pixels,
-                plan.whole, *tile, num_warps=plan.warps,
+                grad, x, sign, mean, rstd, scale, shift, dx, residual_grad, dscale, dshift, planes, channels, shared,
+                pixels, plan.whole, *tile, num_warps=plan.warps,
             )  # fmt: skip
         else:
             grid = plan.blocks, plan.splits
             sums = scale.new_empty(2, planes, plan.splits)
             _sums_kernel[grid](
-                grad, x, sign, mean, rstd, scale, shift, sums, planes, channels, pixels, plan.split_pixels, *tile,
-                num_warps=plan.warps,
+                grad, x, sign, mean, rstd, scale, shift, sums, planes, channels, shared, pixels, plan.split_pixels,
+                *tile, num_warps=plan.warps,
             )  # fmt: skip
             _gradient_kernel[grid](
                 grad, x, sign, mean, rstd, scale, shift, sums, dx, residual_grad, dscale, dshift, planes, channels,
-                pixels, plan.split_pixels, triton.next_power_of_2(plan.splits), *tile, num_warps=plan.warps,
+                shared, pixels, plan.split_pixels, triton.next_power_of_2(plan.splits), *tile, num_warps=plan.warps,
             )  # fmt: skip
-    return dx, dscale.sum(0), dshift.sum(0)
+    return dx, dscale.view(-1, shared).sum(0), dshift.view(-1, shared).sum(0)
