@@ -6,9 +6,9 @@ max_iters = 400
 model = dict(
     init_cfg=dict(type='WarmStart', checkpoint='work_dirs/ssdlite320_mobilenext_bccd/iter_1500.pth'),
 )
-custom_hooks = [*_base_.custom_hooks, dict(type='ValidateFirstHook')]
+custom_hooks = [*_base_.custom_hooks, dict(type='ChannelsLastHook'), dict(type='ValidateFirstHook')]
 
 train_cfg = dict(max_iters=max_iters, val_interval=100)
 optim_wrapper = dict(optimizer=dict(lr=0.0002))
 param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, eta_min=0)]
-default_hooks = dict(checkpoint=dict(interval=max_iters), logger=dict(log_metric_by_epoch=False))
+default_hooks = dict(checkpoint=dict(interval=max_iters))

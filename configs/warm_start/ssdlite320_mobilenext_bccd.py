@@ -12,3 +12,4 @@ model = dict(
         init_cfg=backbone.init_cfg,
     )
 )
+custom_hooks = [*_base_.custom_hooks, dict(type='ChannelsLastHook')]
