@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from ean_mmdet.analysis.benchmark_ops import DTYPES, LAYOUTS, NETWORKS, benchmark_ops, tables
+from ean_mmdet.analysis.benchmark_ops import NETWORKS, benchmark_ops, tables
+from ean_mmdet.analysis.timing import DTYPES, LAYOUTS
 
 
 def parse_args() -> argparse.Namespace:

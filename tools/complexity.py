@@ -20,7 +20,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('config', nargs='?', help='path of a config, of any OpenMMLab library')
-    what.add_argument('--table', nargs='+', type=int, choices=[3, 4, 5], help='tables of the paper, by their numbers')
+    what.add_argument(
+        '--table', nargs='+', type=int, choices=[1, 2, 3, 4, 5], help='tables of the paper, by their numbers'
+    )
     what.add_argument(
         '--model-zoo',
         nargs='?',

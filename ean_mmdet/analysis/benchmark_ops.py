@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ..attention import EAN
-from .timing import environment, interleave, kept_memory, peak_memory
+from .timing import DTYPES, LAYOUTS, environment, interleave, kept_memory, peak_memory
 
 # What EAN takes in, (C, H, W), and its groups.
 NETWORKS = {
@@ -25,8 +25,6 @@ NETWORKS = {
         ),
     ),
 }  # fmt: skip
-LAYOUTS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
-DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 # Reads and writes of a whole feature map that the operation can't do without; a copy has two.
 TRANSFERS = {'inference': 2, 'backward': 3, 'forward + backward': 5}
 

@@ -68,17 +68,17 @@ def paper_table(number: int, configs: Path, progress: Callable[[str], object] = 
     """A table of the paper: what we count beside what the paper prints.
 
     Args:
-        number: 3, 4 or 5.
+        number: 1 to 5.
         configs: Folder of the configs.
         progress: Called with the name of each row when it is counted.
     """
     rows = []
     for counted in count_table(number, configs):
         progress(counted.row.name)
-        rows.append(_imagenet_cells(counted) if number == 3 else _detection_cells(counted))
+        rows.append(_detection_cells(counted) if counted.row.operations is None else _classification_cells(counted))
     metrics = tuple(f'{metric} (paper)' for metric in TABLES[number].groups[0][0].metrics)
     params = ('Params (M)', 'paper', 'difference')
-    if number == 3:
+    if TABLES[number].groups[0][0].operations:
         header = ('Network', *params, 'Operations', 'paper', 'difference', *metrics)
     else:
         added = ('added (M)', 'added, paper', 'difference')
@@ -86,7 +86,7 @@ def paper_table(number: int, configs: Path, progress: Callable[[str], object] = 
     return Table(f'Table {number}: {TABLES[number].title}', header, tuple(rows), TABLES[number].notes)
 
 
-def _imagenet_cells(counted: CountedRow) -> tuple[str, ...]:
+def _classification_cells(counted: CountedRow) -> tuple[str, ...]:
     row, complexity = counted.row, counted.complexity
     unit = row.operations[-1]
     return (
@@ -179,7 +179,8 @@ MODEL_ZOO_HEAD = """\
 The rows of the EAN paper's tables, as configs and as figures. Parameters and operations are counted by
 `tools/complexity.py` and stand beside what the paper prints; *difference* is ours, rounded as the paper prints it,
 less the paper's. **Accuracies are the paper's** (Li, Li and Wen, AAAI 2024), not measured with these configs, and there
-are no checkpoints to download.
+are no checkpoints to download. Tables 1 to 3 are the configs of [`configs/pretrain/`](../configs/pretrain), named
+`MODULE_NETWORK_DATASET.py`; the others are listed at the end.
 
 For any config, `python tools/complexity.py CONFIG` prints the same figures stage by stage, and what the attention adds.
 """

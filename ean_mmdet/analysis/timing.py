@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from statistics import median
 
 import torch
 
+DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+LAYOUTS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
 # Many times a GPU's L2 cache: written before every run, so that none finds its input there.
 FLUSH_BYTES = 256 << 20
 
@@ -79,6 +82,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) - before
     if device.type != 'cpu':
         raise ValueError(f'peak memory can be measured on cpu and cuda, not on {device.type}')
+    os.environ.setdefault('KINETO_LOG_LEVEL', '5')  # or the profiler prints its own starts and stops
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         function()
     allocated = peak = 0

@@ -1,0 +1,3 @@
+_base_ = './mobilenext_imagenet.py'
+
+model = dict(backbone=dict(attention=dict(type='CBAM', ratio=16)))

@@ -1,0 +1,3 @@
+_base_ = './r50_imagenet.py'
+
+model = dict(backbone=dict(type='EANResNet', groups=64))

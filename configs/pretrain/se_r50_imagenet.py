@@ -1,0 +1,3 @@
+_base_ = './r50_imagenet.py'
+
+model = dict(backbone=dict(plugins=[dict(cfg=dict(type='SE', ratio=16), position='after_conv3')]))

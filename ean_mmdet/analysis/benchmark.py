@@ -1,0 +1,244 @@
+"""Whole backbones side by side: plain, and with each attention module, in time and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mmdet.utils import register_all_modules
+from mmengine.registry import MODELS
+from rich.table import Table
+from torch import Tensor, nn
+
+from .. import attention
+from .timing import DTYPES, LAYOUTS, environment, interleave, peak_memory, synchronize
+
+# What a module needs said beside its channels; the groups are those that the paper has for the network.
+OPTIONS = {
+    'SE': dict(ratio=16),
+    'CBAM': dict(ratio=16),
+    'CA': dict(ratio=24),
+    'SGE': dict(groups=None),
+    'SA': dict(groups=None),
+    'EAN': dict(groups=None),
+}
+
+
+def resnet50(name: str) -> dict:
+    """Config of a ResNet-50 with the module called ``name``, or ``'plain'``; all its layers learn."""
+    common = dict(depth=50, norm_eval=False)
+    if name == 'plain':
+        return dict(type='mmdet.ResNet', **common)
+    if name == 'EAN':
+        return dict(type='EANResNet', groups=64, **common)
+    if name == 'AN':
+        return dict(type='ANResNet', **common)
+    return dict(type='mmdet.ResNet', plugins=[dict(cfg=_module(name, 64), position='after_conv3')], **common)
+
+
+def mobilenext(name: str) -> dict:
+    """Config of a MobileNeXt with the module called ``name``, or ``'plain'``."""
+    if name == 'EAN':
+        return dict(type='EANMobileNeXt', groups=8)
+    return dict(type='MobileNeXt', attention=None if name == 'plain' else _module(name, 8))
+
+
+def _module(name: str, groups: int) -> dict:
+    options = {key: groups if value is None else value for key, value in OPTIONS.get(name, {}).items()}
+    return dict(type=name, **options)
+
+
+# The network's config by the module's name, and the height and width of its images.
+BACKBONES: dict[str, tuple[Callable[[str], dict], tuple[int, int]]] = {
+    'resnet50': (resnet50, (800, 1216)),
+    'mobilenext': (mobilenext, (320, 320)),
+}
+PLAIN = 'plain'
+
+
+def modules(backbone: str) -> list[str]:
+    """Names of what can be compared in a backbone: ``'plain'``, and every attention module of the package.
+
+    AN takes a norm's place, which is defined for ResNet's bottlenecks alone.
+    """
+    names = sorted(attention.__all__, key=lambda name: (name != 'EAN', name.lower()))
+    return [PLAIN, *(name for name in names if name != 'AN' or backbone == 'resnet50')]
+
+
+def benchmark(
+    backbone: str = 'resnet50',
+    names: Sequence[str] | None = None,
+    shape: tuple[int, int] | None = None,
+    device: str = 'cpu',
+    dtype: str = 'float32',
+    layout: str = 'contiguous',
+    batch: int = 1,
+    repeat: int = 10,
+    training: bool = True,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Time a backbone plain and with attention modules, the networks taking turns, and measure their peak memory.
+
+    Args:
+        backbone: One of :data:`BACKBONES`. Defaults to ``'resnet50'``.
+        names: Modules to compare, of :func:`modules`; ``'plain'`` is always among them. Defaults to None, all.
+        shape: Height and width of the images. Defaults to None, those of :data:`BACKBONES`.
+        device: Where to run. Defaults to ``'cpu'``.
+        dtype: ``'float32'``, or ``'float16'`` or ``'bfloat16'`` under autocast. Defaults to ``'float32'``.
+        layout: ``'contiguous'`` or ``'channels_last'``, of the weights and the images. Defaults to ``'contiguous'``.
+        batch: Images at a time. Defaults to 1.
+        repeat: Rounds, of which the median is taken. Defaults to 10.
+        training: Whether to time a training step too. Defaults to True.
+        progress: Called with a line about what is done. Defaults to doing nothing.
+
+    Returns:
+        The ``environment``, the ``settings``, and ``rows``: for each network its ``name``, ``params``, and by pass,
+        ``'inference'`` and ``'training'``, ``seconds`` a batch, ``ratio`` of its time to the plain network's,
+        ``throughput`` in images a second and ``memory``, the peak in bytes beside weights and images.
+    """
+    build, default_shape = BACKBONES[backbone]
+    shape = tuple(shape or default_shape)
+    chosen = [PLAIN, *(name for name in names or modules(backbone) if name != PLAIN)]
+    place = torch.device(device)
+    register_all_modules(init_default_scope=False)
+    images = torch.randn(batch, 3, *shape, device=place).to(memory_format=LAYOUTS[layout])
+    networks = {}
+    for name in chosen:
+        torch.manual_seed(0)
+        network = MODELS.build(build(name))
+        network.init_weights()
+        networks[name] = network.to(place, memory_format=LAYOUTS[layout])
+    rows = {
+        name: dict(name=name, params=sum(p.numel() for p in network.parameters()), passes={})
+        for name, network in networks.items()
+    }
+    passes = {'inference': _inference, 'training': _training} if training else {'inference': _inference}
+    for pass_, prepare in passes.items():
+        functions = {name: prepare(network, images, DTYPES[dtype]) for name, network in networks.items()}
+        memory = {}
+        for name, function in functions.items():
+            memory[name] = peak_memory(function, place)
+            progress(f'{pass_}: {name}, peak memory {memory[name] / 2**20:.0f} MiB')
+        synchronize(place)
+        progress(f'{pass_}: {repeat} rounds of {len(functions)} networks')
+        times = interleave(functions, place, repeat)
+        for name, seconds in times.items():
+            rows[name]['passes'][pass_] = dict(
+                seconds=seconds,
+                ratio=seconds / times[PLAIN],
+                throughput=batch / seconds,
+                memory=memory[name],
+                memory_ratio=memory[name] / memory[PLAIN],
+            )
+    settings = dict(
+        backbone=backbone, shape=list(shape), device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat
+    )
+    return dict(environment=environment(place), settings=settings, rows=list(rows.values()))
+
+
+def _autocast(images: Tensor, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32)
+
+
+def _inference(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
+    def run():
+        network.eval()
+        with torch.inference_mode(), _autocast(images, dtype):
+            return network(images)
+
+    return run
+
+
+def _training(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
+    """A step of SGD with momentum, the loss being the mean square of the features."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
+
+    def run():
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        with _autocast(images, dtype):
+            features = network(images)
+        sum(feature.float().square().mean() for feature in features).backward()
+        optimizer.step()
+
+    return run
+
+
+def tables(result: dict) -> list[Table]:
+    """What :func:`benchmark` returned, for a ``rich`` console: a table a pass."""
+    settings, made = result['settings'], []
+    shape = '×'.join(map(str, (settings['batch'], 3, *settings['shape'])))
+    for pass_ in result['rows'][0]['passes']:
+        table = Table(
+            title=f'{settings["backbone"]}, {pass_}: {shape}, {settings["dtype"]}, {settings["layout"]}, '
+            f'{result["environment"]["device"]}',
+            caption=f'medians of {settings["repeat"]} rounds in which the networks took turns',
+            title_justify='left',
+            caption_justify='left',
+        )
+        table.add_column('attention')
+        for column in ('params, M', 'ms', 'of plain', 'images/s', 'of plain', 'peak MiB', 'of plain'):
+            table.add_column(column, justify='right')
+        for row in result['rows']:
+            figures = row['passes'][pass_]
+            table.add_row(
+                row['name'],
+                f'{row["params"] / 1e6:.4f}',
+                f'{1e3 * figures["seconds"]:.1f}',
+                f'{figures["ratio"]:.3f}',
+                f'{figures["throughput"]:.2f}',
+                f'{1 / figures["ratio"]:.3f}',
+                f'{figures["memory"] / 2**20:.0f}',
+                f'{figures["memory_ratio"]:.3f}',
+                style='bold' if row['name'] == 'EAN' else None,
+            )
+        made.append(table)
+    return made
+
+
+def plot(result: dict, path: Path) -> None:
+    """Draw speed against parameters, a panel a pass, into a picture file."""
+    passes = list(result['rows'][0]['passes'])
+    figure = Figure(figsize=(5.5 * len(passes), 4.6), layout='constrained')
+    settings = result['settings']
+    figure.suptitle(
+        f'{settings["backbone"]}, {settings["batch"]} × {settings["shape"][0]} × {settings["shape"][1]}, '
+        f'{settings["dtype"]}, {settings["layout"]}\n{result["environment"]["device"]}',
+        fontsize=10,
+    )
+    for axes, pass_ in zip(figure.subplots(1, len(passes), squeeze=False)[0], passes):
+        _draw(axes, result['rows'], pass_)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _draw(axes: Axes, rows: list[dict], pass_: str) -> None:
+    points = [(row['params'] / 1e6, row['passes'][pass_]['throughput'], row['name']) for row in rows]
+    plain = next(speed for _, speed, name in points if name == PLAIN)
+    axes.axhline(plain, color='0.6', linewidth=1, linestyle='--', zorder=0)
+    # Modules without parameters to speak of stand in one column: their names go to both sides in turn, by speed.
+    for index, (params, speed, name) in enumerate(sorted(points, key=lambda point: point[1])):
+        color = {'EAN': '#D55E00', PLAIN: '#000000'}.get(name, '#0072B2')
+        axes.scatter(params, speed, color=color, s=45 if name in ('EAN', PLAIN) else 28, zorder=2)
+        side = 1 if index % 2 else -1
+        axes.annotate(
+            name,
+            (params, speed),
+            xytext=(7 * side, 0),
+            textcoords='offset points',
+            ha='left' if side == 1 else 'right',
+            va='center',
+            color=color,
+            fontsize=9,
+            fontweight='bold' if name == 'EAN' else None,
+            bbox=dict(facecolor='white', edgecolor='none', alpha=0.7, pad=0.5),
+        )
+    axes.margins(0.18)
+    axes.set_ylim(bottom=0)
+    axes.set_title(pass_)
+    axes.set_xlabel('parameters (M)')
+    axes.set_ylabel('images / s')
+    axes.grid(alpha=0.25)

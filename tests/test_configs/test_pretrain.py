@@ -1,0 +1,98 @@
+"""The pretraining configs: every row of Tables 1 to 3 builds, trains a step, and has the paper's settings."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from ean_mmdet.analysis import build_model
+from ean_mmdet.analysis.paper_tables import TABLES
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+FILES = {file.stem: file for file in sorted((CONFIGS / 'pretrain').glob('*.py'))}
+NETWORKS = {
+    'mobilenext': dict(cifar='se cbam eca sa sge ca ean', imagenet='se cbam sge pdfam ca ean'),
+    'mobilenet_v2': dict(cifar='se cbam eca sa sge ca ean', imagenet='se cbam sge pdfam ca ean'),
+    'r50': dict(cifar='se cbam sa ca ean', imagenet='se cbam sge pdfam ca ean'),
+    'r101': dict(cifar='se cbam sa ca ean'),
+}
+
+
+def expected_names():
+    for network, modules in NETWORKS.items():
+        for dataset in ('cifar10', 'cifar100', 'imagenet'):
+            if dataset.rstrip('10') in modules:
+                yield f'{network}_{dataset}'
+                yield from (f'{module}_{network}_{dataset}' for module in modules[dataset.rstrip('10')].split())
+
+
+def test_every_row_is_here():
+    assert set(FILES) == set(expected_names())
+    rows = {row.config for number in (1, 2, 3) for group in TABLES[number].groups for row in group}
+    assert rows <= {f'pretrain/{name}' for name in FILES}
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_builds_and_trains_a_step(name):
+    config = Config.fromfile(FILES[name])
+    classes = dict(cifar10=10, cifar100=100, imagenet=1000)[name.rsplit('_', 1)[1]]
+    side = 64 if 'imagenet' in name else 32 if 'mobile' in name else 8  # a ResNet's stem keeps CIFAR's resolution
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        config.model.data_preprocessor = dict(config.data_preprocessor)
+        model = build_model(config)
+        model.train()
+        samples = [DataSample().set_gt_label(label) for label in (0, classes - 1)]
+        images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in samples]
+        data = model.data_preprocessor(dict(inputs=images, data_samples=samples), training=True)
+        assert config.data_preprocessor.num_classes == classes == model.head.num_classes
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+        weight = next(model.backbone.parameters())
+        before = weight.detach().clone()
+        loss, _ = model.parse_losses(model(**data, mode='loss'))
+        wrapper.update_params(loss)
+        assert loss.isfinite() and weight.isfinite().all() and not torch.equal(before, weight)
+        model.eval()
+        predictions = model(**model.data_preprocessor(dict(inputs=images), training=False), mode='predict')
+    assert predictions[0].pred_score.shape == (classes,)
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_settings_are_the_papers(name):
+    config = Config.fromfile(FILES[name])
+    optimizer = config.optim_wrapper.optimizer
+    assert optimizer.type == 'SGD' and optimizer.momentum == 0.9
+    epochs = config.train_cfg.max_epochs
+    schedule = [config.param_scheduler] if isinstance(config.param_scheduler, dict) else config.param_scheduler
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=optimizer.lr)
+    scheduler = PARAM_SCHEDULERS.build({**schedule[0], '_scope_': 'mmengine'}, default_args=dict(optimizer=sgd))
+    rates = []
+    for _ in range(epochs):
+        rates.append(sgd.param_groups[0]['lr'])
+        sgd.step()
+        scheduler.step()
+    if 'cifar' in name:
+        assert (epochs, optimizer.lr, optimizer.weight_decay) == (200, 0.05, 5e-4)
+        expected = [0.05] * 100 + [0.005] * 50 + [0.0005] * 50
+    elif 'r50' in name:
+        assert (optimizer.lr, optimizer.weight_decay) == (0.1, 1e-4)
+        expected = [0.1] * 30 + [0.01] * 30 + [0.001] * 30 + [0.0001] * 10
+    else:
+        assert (optimizer.lr, optimizer.weight_decay) == (0.1, 4e-5)
+        expected = [0.05 * (1 + math.cos(epoch / epochs * math.pi)) for epoch in range(epochs)]
+    assert rates == pytest.approx(expected)
+    if 'imagenet' in name:
+        assert config.train_dataloader.batch_size * 8 == config.auto_scale_lr.base_batch_size == 256
+    else:
+        assert config.train_dataloader.batch_size == config.auto_scale_lr.base_batch_size == 128
+
+
+def test_a_pretrained_resnet_learns_its_norms():
+    model = build_model(Config.fromfile(FILES['ean_r50_imagenet']))
+    model.train()
+    assert all(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
