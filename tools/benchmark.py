@@ -36,8 +36,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.batch < 1 or args.repeat < 1:
         parser.error('--batch and --repeat must be 1 at least')
-    if args.shape and min(args.shape) < 32:
-        parser.error('--shape: the networks have stride 32, so images of 32 × 32 at least')
+    if args.shape and min(args.shape) < 64:
+        parser.error(
+            '--shape: images of 64 × 64 at least; the networks have stride 32, and batch norm needs more than one value'
+        )
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         parser.error(f'--device {args.device}: PyTorch sees no GPU here')
     known = [name for name in modules(args.backbone) if name != PLAIN]

@@ -1,0 +1,79 @@
+import json
+
+import pytest
+from mmengine.registry import MODELS
+from PIL import Image
+
+from ean_mmdet import attention
+from ean_mmdet.analysis import benchmark_ops as ops
+from ean_mmdet.analysis.benchmark import BACKBONES, benchmark, modules, plot, tables
+
+
+@pytest.fixture(scope='module')
+def result():
+    lines = []
+    result = benchmark('mobilenext', ['SE', 'EAN'], shape=(64, 64), repeat=1, progress=lines.append)
+    assert sum('peak memory' in line for line in lines) == 6
+    return result
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_every_module_of_the_registry_is_compared(backbone):
+    names = modules(backbone)
+    assert names[:2] == ['plain', 'EAN']
+    left_out = {'AN'} if backbone == 'mobilenext' else set()
+    assert set(names) == {'plain', *attention.__all__} - left_out
+
+
+@pytest.mark.parametrize(('backbone', 'name'), [(b, name) for b in BACKBONES for name in modules(b)])
+def test_networks_hold_what_they_are_called(backbone, name):
+    network = MODELS.build(BACKBONES[backbone][0](name))
+    found = {type(module).__name__ for module in network.modules()} & set(attention.__all__)
+    assert found == ({name} if name != 'plain' else set())
+
+
+def test_ratios_are_to_the_plain_network(result):
+    rows = {row['name']: row for row in result['rows']}
+    assert list(rows) == ['plain', 'SE', 'EAN']
+    assert rows['EAN']['params'] - rows['plain']['params'] == 3640
+    for row in result['rows']:
+        for name, figures in row['passes'].items():
+            plain = rows['plain']['passes'][name]
+            assert figures['ratio'] == figures['seconds'] / plain['seconds']
+            assert figures['throughput'] == 1 / figures['seconds']
+            assert figures['memory_ratio'] == figures['memory'] / plain['memory'] > 0
+    assert rows['SE']['passes']['training']['memory'] > rows['plain']['passes']['training']['memory']
+
+
+def test_tables_and_picture(result, tmp_path):
+    assert [table.title.split(':')[0] for table in tables(result)] == ['mobilenext, inference', 'mobilenext, training']
+    assert all(table.row_count == 3 for table in tables(result))
+    plot(result, tmp_path / 'new' / 'speed.png')
+    width, height = Image.open(tmp_path / 'new' / 'speed.png').size
+    assert width > height > 300
+
+
+def test_ops_against_the_plain_formula(monkeypatch):
+    monkeypatch.setitem(ops.NETWORKS, 'small', (4, ((8, 6, 5), (16, 3, 3))))
+    result = ops.benchmark_ops(batch=2, repeat=1, compiled=False, networks=['small'])
+    assert [row['shape'] for row in result['rows'][::3]] == [[2, 8, 6, 5], [2, 16, 3, 3]]
+    for row in result['rows']:
+        assert row['ratio']['plain'] == row['seconds']['plain'] / row['seconds']['EAN']
+        assert row['memory']['EAN']['kept'] < row['memory']['plain']['kept']
+    assert result['means']['inference']['all']['slowest'] == min(
+        row['ratio']['plain'] for row in result['rows'] if row['pass'] == 'inference'
+    )
+    assert len(ops.tables(result)) == 4
+
+
+def test_tool(run_tool, tmp_path):
+    out = tmp_path / 'figures.json'
+    options = '--backbone mobilenext --attention EAN --shape 64 64 --repeat 1 --no-training --layout channels_last'
+    printed = run_tool('benchmark.py', *options.split(), '--out', out).stdout
+    assert 'of plain' in printed and f'wrote {out}' in printed
+    written = json.loads(out.read_text())
+    assert written['settings']['layout'] == 'channels_last'
+    assert [list(row['passes']) for row in written['rows']] == [['inference']] * 2
+    assert out.with_suffix('.png').is_file()
+    wrong = run_tool('benchmark.py', '--backbone', 'mobilenext', '--attention', 'AN', check=False)
+    assert wrong.returncode == 2 and 'mobilenext can have EAN, CA' in wrong.stderr

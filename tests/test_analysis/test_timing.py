@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from ean_mmdet.analysis.timing import environment, interleave, kept_memory, peak_memory
+
+CPU = torch.device('cpu')
+
+
+def test_functions_take_turns_in_changing_order():
+    calls = []
+    times = interleave({name: lambda name=name: calls.append(name) for name in 'abc'}, CPU, repeat=3, least=0)
+    assert set(times) == set('abc') and all(seconds > 0 for seconds in times.values())
+    assert ''.join(calls) == 'aabbcc' + 'abc' + 'bca' + 'cab'
+
+
+def test_quick_functions_are_called_several_times_for_one_measurement():
+    calls = []
+    interleave({'quick': lambda: calls.append(1)}, CPU, repeat=1, least=0.001)
+    assert len(calls) > 10
+
+
+def test_peak_memory_counts_what_is_alive_together():
+    def one_after_the_other():
+        for _ in range(3):
+            torch.empty(1 << 20)
+
+    def together():
+        return [torch.empty(1 << 20) for _ in range(3)]
+
+    assert peak_memory(one_after_the_other, CPU) == 4 << 20
+    assert peak_memory(together, CPU) == 12 << 20
+    with pytest.raises(ValueError, match='meta'):
+        peak_memory(together, torch.device('meta'))
+
+
+def test_kept_memory_counts_storages_once():
+    x = torch.randn(1000, requires_grad=True)
+    assert kept_memory(lambda: x * x) == 4000
+    assert kept_memory(lambda: x.sigmoid() * x) == 8000
+    assert kept_memory(lambda: x + 1) == 0
+
+
+def test_environment_names_the_machine():
+    found = environment(CPU)
+    assert found['device'].startswith('cpu: ') and found['pytorch'] == torch.__version__
+    assert found['threads'] == torch.get_num_threads()
