@@ -1,9 +1,11 @@
-"""Evaluate a checkpoint. MMDetection's arguments; runs on GPUs, and without one on the CPU."""
+"""Evaluate a detector's or a classifier's checkpoint. MMDetection's arguments; without a GPU it runs on the CPU."""
 
 import argparse
 from pathlib import Path
 
 from mmdet.evaluation import DumpDetResults
+from mmengine.config import Config
+from mmengine.evaluator import DumpResults
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet import engine
@@ -12,14 +14,16 @@ from ean_mmdet.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Evaluate a checkpoint')
+    parser = argparse.ArgumentParser(description='Evaluate the checkpoint of a detector or a classifier')
     engine.add_config_arguments(parser)
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     engine.add_run_arguments(parser)
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to a pickle file')
     parser.add_argument('--show', action='store_true', help='show each picture in a window')
     parser.add_argument(
-        '--show-dir', help='write each picture, ground truth beside detections, to WORK_DIR/TIMESTAMP/SHOW_DIR'
+        '--show-dir',
+        help='write each picture with its predictions: a detector to WORK_DIR/TIMESTAMP/SHOW_DIR, a classifier to '
+        'WORK_DIR/SHOW_DIR',
     )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows a picture (default: 2)')
     parser.add_argument('--tta', action='store_true', help="test-time augmentation: the config's, or flipping")
@@ -29,27 +33,41 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def add_pictures(config, args: argparse.Namespace) -> None:
+def is_classifier(config: Config) -> bool:
+    return config.get('default_scope') == 'mmpretrain'
+
+
+def add_pictures(config: Config, args: argparse.Namespace) -> None:
     hook = config.get('default_hooks', {}).get('visualization')
+    kind = 'VisualizationHook' if is_classifier(config) else 'DetVisualizationHook'
     if hook is None:
         raise InputError(
             f'{args.config} has no default_hooks.visualization, which --show and --show-dir need: '
-            "default_hooks = dict(visualization=dict(type='DetVisualizationHook'))"
+            f"default_hooks = dict(visualization=dict(type='{kind}'))"
         )
-    hook.draw = True
+    if is_classifier(config):
+        if args.tta:
+            raise InputError("--show and --show-dir don't go with --tta: MMPretrain draws no augmented images")
+        hook.enable, hook.interval = True, 1
+        hook.out_dir = args.show_dir and str(Path(config.work_dir, args.show_dir))
+    else:
+        hook.draw = True
+        if args.show_dir:
+            hook.test_out_dir = args.show_dir
     if args.show:
         hook.show, hook.wait_time = True, args.wait_time
-    if args.show_dir:
-        hook.test_out_dir = args.show_dir
 
 
-def add_test_time_augmentation(config) -> None:
-    if 'tta_model' not in config:
+def add_test_time_augmentation(config: Config) -> None:
+    if 'tta_model' not in config and is_classifier(config):
+        config.tta_model = dict(type='AverageClsScoreTTA')
+    elif 'tta_model' not in config:
         nms = dict(type='nms', iou_threshold=0.5)
         config.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
     if 'tta_pipeline' not in config:
         *steps, pack = config.test_dataloader.dataset.pipeline
-        pack = dict(pack, meta_keys=[*pack.get('meta_keys', ()), 'flip', 'flip_direction'])
+        if not is_classifier(config):
+            pack = dict(pack, meta_keys=[*pack.get('meta_keys', ()), 'flip', 'flip_direction'])
         flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
         config.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
     config.model = dict(config.tta_model, module=config.model)
@@ -70,12 +88,14 @@ def main() -> None:
             check_data(config, ('test',))
         runner = engine.build_runner(config, args.launcher)
         if args.out:
-            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+            dump = DumpResults if is_classifier(config) else DumpDetResults
+            runner.test_evaluator.metrics.append(dump(out_file_path=args.out))
         runner.test()
     if args.out:
         runner.logger.info(f'Predictions are in {Path(args.out).resolve()}')
     if args.show_dir:
-        runner.logger.info(f'Pictures are in {Path(runner.work_dir, runner.timestamp, args.show_dir)}')
+        run = '' if is_classifier(config) else runner.timestamp
+        runner.logger.info(f'Pictures are in {Path(runner.work_dir, run, args.show_dir)}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100, from the original binaries or from a folder of images per class.
 
-Registered in MMPretrain's registry, which is why `ean_mmdet` alone doesn't import it.
+It builds on MMPretrain, which is why importing `ean_mmdet` alone doesn't import it.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.error import URLError
 
+import cv2
 import mmcv
+import numpy as np
+from mmengine.registry import DATASETS
 from mmpretrain.datasets import CIFAR10, CIFAR100
-from mmpretrain.registry import DATASETS
 
 from ..errors import InputError
 
@@ -60,12 +62,15 @@ class FolderOrBinary:
         return data
 
     @staticmethod
-    def _read(path: Path):
-        image = mmcv.imfrombytes(path.read_bytes(), channel_order='rgb')
+    def _read(path: Path) -> np.ndarray:
+        try:
+            image = mmcv.imfrombytes(path.read_bytes())
+        except cv2.error:  # an empty file
+            image = None
         if image is None or image.shape != (32, 32, 3):
             size = 'cannot be read as an image' if image is None else f'is {image.shape[1]} × {image.shape[0]}'
             raise InputError(f'{path} {size}; CIFAR images are 32 × 32')
-        return image
+        return np.ascontiguousarray(image[..., ::-1])
 
 
 @DATASETS.register_module()

@@ -1,0 +1,92 @@
+"""From pretraining to detection on the command line: a classifier, its checkpoint, a detector that starts from it."""
+
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.test_tools.test_train_and_test import free_port, weights
+from tests.test_tools.tiny import write_config
+
+CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
+
+
+@pytest.fixture(scope='module')
+def classifier(tmp_path_factory):
+    """Config of a quarter-width EAN-MobileNeXt on a folder of images per class, two epochs of five iterations."""
+    folder = tmp_path_factory.mktemp('cifar')
+    random = np.random.default_rng(0)
+    for split, count in (('train', 4), ('test', 2)):
+        for label, name in enumerate(CLASSES):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                # a class is a brightness, so that there is something to learn
+                image = random.normal(25 * label, 5, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+                cv2.imwrite(str(folder / split / name / f'{number}.png'), image)
+    path = folder / 'classifier.py'
+    path.write_text(
+        f"""_base_ = {str(ROOT / 'configs/pretrain/ean_mobilenext_cifar10.py')!r}
+model = dict(backbone=dict(widen_factor=0.25), head=dict(in_channels=320))
+train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, dataset=dict(data_root={str(folder)!r}))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root={str(folder)!r}))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=2)
+optim_wrapper = dict(optimizer=dict(lr=0.01))
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory, classifier, run_tool):
+    work_dir = tmp_path_factory.mktemp('pretrained')
+    run_tool('train.py', classifier, '--work-dir', work_dir)
+    return work_dir / 'epoch_2.pth'
+
+
+def test_test_evaluates_a_classifier(pretrained, classifier, tmp_path, run_tool):
+    out = tmp_path / 'predictions.pkl'
+    result = run_tool('test.py', classifier, pretrained, '--work-dir', tmp_path, '--out', out, '--show-dir', 'pictures')
+    assert 'accuracy/top1' in result.stdout + result.stderr
+    with open(out, 'rb') as file:
+        predictions = pickle.load(file)
+    assert len(predictions) == 20 and predictions[0]['pred_score'].shape == (10,)
+    assert len(list((tmp_path / 'pictures').glob('*.png'))) == 20
+
+
+def test_test_time_augmentation(pretrained, classifier, tmp_path, run_tool):
+    result = run_tool('test.py', classifier, pretrained, '--work-dir', tmp_path, '--tta')
+    assert 'accuracy/top1' in result.stdout + result.stderr
+    wrong = run_tool('test.py', classifier, pretrained, '--tta', '--show-dir', 'pictures', check=False)
+    assert wrong.returncode == 2 and "don't go with --tta" in wrong.stderr
+
+
+def test_two_processes(pretrained, classifier, tmp_path, run_tool):
+    result = run_tool('dist_train.sh', classifier, 2, '--work-dir', tmp_path, PORT=free_port())
+    assert 'Epoch(train)' in result.stdout + result.stderr or 'accuracy/top1' in result.stdout + result.stderr
+    trained = weights(tmp_path / 'epoch_2.pth')
+    assert trained.keys() == weights(pretrained).keys()
+
+
+@pytest.mark.parametrize('initializer', ['Pretrained', 'WarmStart'])
+def test_a_detector_starts_from_the_classifier(initializer, pretrained, sample_data, tmp_path, run_tool):
+    base = write_config(tmp_path, sample_data, iterations=2)
+    prefix = ", prefix='backbone.'" if initializer == 'Pretrained' else ''
+    config = tmp_path / 'detector.py'
+    config.write_text(
+        f"""_base_ = {str(base)!r}
+model = dict(
+    backbone=dict(init_cfg=dict(_delete_=True, type={initializer!r}, checkpoint={str(pretrained)!r}{prefix}))
+)
+optim_wrapper = dict(optimizer=dict(lr=0))
+"""
+    )
+    run_tool('train.py', config, '--work-dir', tmp_path / 'run')
+    classifier, detector = weights(pretrained), weights(tmp_path / 'run' / 'iter_2.pth')
+    learned = [key for key in classifier if key.startswith('backbone.') and 'running' not in key and 'num_' not in key]
+    assert len(learned) > 100
+    # at a learning rate of zero, what the detector has is what it started from
+    assert all(torch.equal(classifier[key], detector[key]) for key in learned)
