@@ -23,7 +23,7 @@ README_SECTION = "see 'Data' in README.md"
 
 
 def check_data(config: Config, splits: tuple[str, ...] = ('train', 'val')) -> None:
-    """Check the COCO- and VOC-format data sets of a config.
+    """Check the data sets of a config: COCO and VOC format, and folders of images per class.
 
     Args:
         config: The whole config.
@@ -37,7 +37,7 @@ def check_data(config: Config, splits: tuple[str, ...] = ('train', 'val')) -> No
         loader = config.get(f'{split}_dataloader')
         for dataset in _leaves(loader.dataset) if loader else ():
             name = dataset.type.rsplit('.', 1)[-1]
-            check = {'CocoDataset': _check_coco, 'VOCDataset': _check_voc, 'XMLDataset': _check_voc}.get(name)
+            check = CHECKS.get(name)
             if check and _is_local(dataset):
                 check(dataset, split)
 
@@ -170,3 +170,33 @@ def _check_voc(dataset: dict, split: str) -> None:
 def _is_flat(box: ElementTree.Element) -> bool:
     xmin, ymin, xmax, ymax = (float(box.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
     return xmax - xmin < 1 or ymax - ymin < 1
+
+
+def _check_class_folders(dataset: dict, split: str) -> None:
+    """MMPretrain's data sets with a folder of images per class; an annotation file stands for the folders."""
+    root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or dataset.get('split') or ''
+    folder = Path(root, prefix if isinstance(prefix, str) else prefix.get('img_path', ''))
+    annotations = Path(root, dataset.get('ann_file') or f'meta/{dataset.get("split", split)}.txt')
+    if annotations.is_file():
+        return
+    if dataset.get('ann_file'):
+        raise InputError(f'{split} data: no annotation file {annotations}; see docs/pretraining.md')
+    if not folder.is_dir():
+        raise InputError(
+            f'{split} data: no folder {folder}. Put or link a folder of images per class there, or set data_root in '
+            'the config; see docs/pretraining.md'
+        )
+    if not any(entry.is_dir() for entry in os.scandir(folder)):
+        raise InputError(
+            f'{split} data: {folder} has no folders of images per class, nor is there a list of its images with their '
+            f'classes, {annotations}; see docs/pretraining.md'
+        )
+
+
+CHECKS = {
+    'CocoDataset': _check_coco,
+    'VOCDataset': _check_voc,
+    'XMLDataset': _check_voc,
+    'ImageNet': _check_class_folders,
+    'CustomDataset': _check_class_folders,
+}

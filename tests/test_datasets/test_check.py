@@ -139,3 +139,20 @@ def test_real_data_passes(shared_data):
         )
     )
     refuses(voc(shared_data / 'bccd/BCCD', metainfo=None), "'Platelets', 'RBC', 'WBC', but the config's 'aeroplane'")
+
+
+@pytest.mark.parametrize('type', ['ImageNet', 'CustomDataset'])
+def test_folders_of_images_per_class(type, tmp_path):
+    split = dict(split='train') if type == 'ImageNet' else dict(data_prefix='train')
+    dataset = dict(type=type, data_root=str(tmp_path), **split)
+    config = Config(dict(train_dataloader=dict(dataset=dataset)))
+    with pytest.raises(InputError, match=rf'train data: no folder {tmp_path}/train'):
+        check_data(config)
+    (tmp_path / 'train').mkdir()
+    with pytest.raises(InputError, match=r'no folders of images per class, nor is there a list .*meta/train.txt'):
+        check_data(config)
+    (tmp_path / 'train' / 'cat').mkdir()
+    check_data(config)
+    dataset['ann_file'] = 'meta/mine.txt'
+    with pytest.raises(InputError, match=r'no annotation file .*meta/mine.txt'):
+        check_data(Config(dict(train_dataloader=dict(dataset=dataset))))
