@@ -66,67 +66,71 @@ def backward(
 
 
 def _forward_contiguous(x, scale, shift, eps, residual, relu):
-    samples, channels, height, width = x.shape
-    planes, pixels = samples * channels, height * width
-    maps = (t if t is None else t.view(planes, pixels) for t in (x, residual))
-    inputs = (*maps, _repeated(scale, planes), _repeated(shift, planes))
+    shape, (planes, pixels) = x.shape[:2], _plane_shape(x)
+    rows, residual_rows = (t if t is None else t.view(planes, pixels) for t in (x, residual))
     size = _block_planes(x, planes, pixels)
     if planes <= size:
-        y, mean, rstd = _gate(*inputs, eps, relu)
+        y, mean, rstd = _gate(rows, residual_rows, scale, shift, eps, relu)
         y = y.to(x.dtype)
     else:
         y = x.new_empty(planes, pixels)
         mean, rstd = scale.new_empty(planes), scale.new_empty(planes)
-        for *block, out, means, rstds in _blocks(size, *inputs, y, mean, rstd):
-            for result, to in zip(_gate(*block, eps, relu, out), (out, means, rstds)):
+        size, scale, shift = _blocked_vectors(size, planes, scale, shift)
+        for block, scales, shifts in _blocks_of_planes(size, scale, shift, rows, residual_rows, y, mean, rstd):
+            *maps, out, means, rstds = block
+            for result, to in zip(_gate(*maps, scales, shifts, eps, relu, out), (out, means, rstds)):
                 if result is not to:
-                    to.copy_(result)
+                    to.copy_(result.view(to.shape))
     # Not a view for autograd, which would refuse the `out += identity` of MMDetection's blocks.
-    y = torch.ops.aten._unsafe_view(y, x.shape)
-    return y, mean.view(samples, channels), rstd.view(samples, channels)
+    return torch.ops.aten._unsafe_view(y, x.shape), mean.view(shape), rstd.view(shape)
 
 
 def _gate(x, residual, scale, shift, eps, relu, out=None):
-    """Gate planes (P, H · W), each with its own scale and shift (P,), in ``out`` if that has the arithmetic's type."""
-    planes, pixels = x.shape
+    """Gate planes (P, H · W), in ``out`` if that has the arithmetic's type. Scale and shift (k,) recur every k."""
+    (planes, pixels), channels = x.shape, len(scale)
     x = x.to(scale.dtype)
-    mask, mean, rstd = torch.native_group_norm(x, scale, shift, 1, planes, pixels, planes, eps)
+    # Every k planes are to the group norm a sample of k channels, each a group.
+    mask, mean, rstd = torch.native_group_norm(x, scale, shift, planes // channels, channels, pixels, channels, eps)
     y = torch.mul(x, mask.sigmoid_(), out=mask if out is None or out.dtype != x.dtype else out)
     if residual is not None:
         y.add_(residual)
-    return y.relu_() if relu else y, mean.view(-1), rstd.view(-1)
+    return y.relu_() if relu else y, mean, rstd
 
 
 def _backward_contiguous(grad, x, scale, shift, mean, rstd, sign, residual_grad):
-    samples, channels, height, width = x.shape
-    planes, pixels = samples * channels, height * width
-    maps = (t if t is None else t.view(planes, pixels) for t in (x, grad, sign, residual_grad))
-    inputs = (*maps, _repeated(scale, planes), _repeated(shift, planes), mean.view(-1), rstd.view(-1))
+    planes, pixels = _plane_shape(x)
+    rows = [t if t is None else t.view(planes, pixels) for t in (x, grad, sign, residual_grad)]
+    mean, rstd = mean.view(-1), rstd.view(-1)
     size = _block_planes(x, planes, pixels)
     if planes <= size:
-        dx, dscale, dshift = _gate_gradients(*inputs)
-        dx = dx.to(x.dtype)
-    else:
-        dx = x.new_empty(planes, pixels)
-        dscale, dshift = scale.new_empty(planes), scale.new_empty(planes)
-        for *block, out, dscales, dshifts in _blocks(size, *inputs, dx, dscale, dshift):
-            for result, to in zip(_gate_gradients(*block, out), (out, dscales, dshifts)):
-                if result is not to:
-                    to.copy_(result)
-    return dx.view(x.shape), dscale, dshift
+        dx, dscale, dshift = _gate_gradients(*rows, mean, rstd, scale, shift)
+        return dx.to(x.dtype).view(x.shape), dscale, dshift
+    dx = x.new_empty(planes, pixels)
+    size, scale, shift = _blocked_vectors(size, planes, scale, shift)
+    parts = []
+    for block, scales, shifts in _blocks_of_planes(size, scale, shift, *rows, mean, rstd, dx):
+        *maps, out = block
+        dx_block, *vectors = _gate_gradients(*maps, scales, shifts, out)
+        if dx_block is not out:
+            out.copy_(dx_block)
+        parts.append(vectors)
+    join = torch.cat if len(scale) == planes else lambda vectors: torch.stack(vectors).sum(0)
+    return dx.view(x.shape), *(join(vectors) for vectors in zip(*parts))
 
 
-def _gate_gradients(x, grad, sign, residual_grad, scale, shift, mean, rstd, out=None):
-    """Gradients of planes (P, H · W), in ``out`` if that has the arithmetic's type, and of their scales and shifts."""
-    planes, pixels = x.shape
+def _gate_gradients(x, grad, sign, residual_grad, mean, rstd, scale, shift, out=None):
+    """Gradients of planes (P, H · W), in ``out`` if that has the arithmetic's type, of scale and of shift (k,)."""
+    (planes, pixels), channels = x.shape, len(scale)
     x, grad = x.to(scale.dtype), _stop(grad, sign, residual_grad).to(scale.dtype)
     # A batch norm in evaluation mode, each plane a channel: (x - mean) / sqrt(rstd^-2) · scale + shift.
-    mask = torch.batch_norm(x[None], scale, shift, mean, rstd.pow(-2), False, 0.0, 0.0, False)[0].sigmoid_()
+    vectors = (_repeated(scale, planes), _repeated(shift, planes), mean, rstd.pow(-2))
+    mask = torch.batch_norm(x[None], *vectors, False, 0.0, 0.0, False)[0].sigmoid_()
     gated = torch.mul(grad, mask, out=None if out is None or out.dtype != x.dtype else out)
     # The gradient of the mask's argument, g · x · q · (1 - q), takes the mask's place.
     du = torch.addcmul(gated, gated, mask, value=-1, out=mask).mul_(x)
+    samples = planes // channels
     through, dscale, dshift = torch.ops.aten.native_group_norm_backward(
-        du, x, mean.view(1, -1), rstd.view(1, -1), scale, 1, planes, pixels, planes, [True, True, True]
+        du, x, mean, rstd, scale, samples, channels, pixels, channels, [True, True, True]
     )
     return gated.add_(through), dscale, dshift
 
@@ -215,6 +219,29 @@ def _repeated(vector: Tensor, count: int) -> Tensor:
     size = len(vector)
     # A third of what Tensor.repeat takes, which is more than the gate of a small map.
     return vector if size == count else vector.expand(count // size, size).contiguous().view(-1)
+
+
+def _plane_shape(x: Tensor) -> tuple[int, int]:
+    samples, channels, height, width = x.shape
+    return samples * channels, height * width
+
+
+def _blocked_vectors(size: int, planes: int, scale: Tensor, shift: Tensor) -> tuple[int, Tensor, Tensor]:
+    """The size of blocks of planes, and scale and shift for them: as they are, or cut as the planes are."""
+    if size >= len(scale):
+        return size - size % len(scale), scale, shift
+    return size, _repeated(scale, planes), _repeated(shift, planes)
+
+
+def _blocks_of_planes(size: int, scale: Tensor, shift: Tensor, *tensors: Tensor | None) -> Iterator[tuple]:
+    """Blocks of tensors with a row a plane, each with its scale and shift."""
+    planes = len(tensors[0])
+    if len(scale) == planes:
+        for *block, scales, shifts in _blocks(size, *tensors, scale, shift):
+            yield block, scales, shifts
+    else:
+        for block in _blocks(size, *tensors):
+            yield block, scale, shift
 
 
 def _block_planes(x: Tensor, planes: int, pixels: int) -> int:
