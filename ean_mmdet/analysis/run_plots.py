@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ..errors import InputError
@@ -78,11 +79,14 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str], metric: str | None, s
             missing = 'nothing validated yet' if axes is panels[0] else 'not logged'
             axes.text(0.5, 0.5, missing, transform=axes.transAxes, ha='center', va='center', fontsize=TEXT, color='0.4')
             axes.set_yticks([])
+    panels[2].update_datalim([(0, 0)])
+    panels[2].autoscale_view()
     panels[2].ticklabel_format(axis='y', style='sci', scilimits=(-3, 3), useMathText=True)
     panels[2].set_xlabel('epoch' if by_epoch else 'iteration', fontsize=TEXT)
     panels[2].set_xlim(left=0)
     panels[2].xaxis.set_major_formatter(lambda place, _: f'{place:,.10g}')
-    columns = 1 if max(map(len, names)) > 40 else min(len(names), 3)
+    figure.align_ylabels(panels)
+    columns = min(max(72 // (max(map(len, names)) + 8), 1), len(names))  # as many as the width takes
     figure.legend(handles, names, loc='outside upper center', ncols=columns, frameon=False, fontsize=TEXT)
     return figure
 
@@ -105,26 +109,26 @@ def plot_against(outcomes: Sequence[Outcome], key: str, metric: str) -> Figure:
     numbers = all(_is_number(value) for value in values)
     places = values if numbers else list(range(len(values)))
     means = [sum(outcome.metric for outcome in group) / len(group) for group in groups.values()]
-    repeated = len(outcomes) > len(groups)
+    repeats = [(place, o.metric) for place, group in zip(places, groups.values()) for o in group if len(group) > 1]
 
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
     _dress(axes)
-    style = dict(color=COLOURS[0], linewidth=1.8, marker='D' if repeated else 'o', markersize=7)
+    style = dict(color=COLOURS[0], linewidth=1.8, marker='o', markersize=7)
     axes.plot(places, means, **style, linestyle='-' if numbers else '', label='mean', zorder=3)
-    if repeated:
-        scattered = [(place, outcome.metric) for place, group in zip(places, groups.values()) for outcome in group]
-        axes.scatter(*zip(*scattered), s=28, color=COLOURS[1], alpha=0.7, linewidths=0, label='one run', zorder=4)
+    if repeats:
+        axes.scatter(*zip(*repeats), s=28, color=COLOURS[1], linewidths=0, label='one of several runs', zorder=2)
         axes.legend(frameon=False, fontsize=SMALL_TEXT)
     for place, mean, group in zip(places, means, groups.values()):
-        highest = max(outcome.metric for outcome in group)
         axes.annotate(
             f'{mean:.4g}',
-            (place, max(mean, highest)),
+            (place, max(outcome.metric for outcome in group)),
             xytext=(0, 9),
             textcoords='offset points',
             ha='center',
             fontsize=SMALL_TEXT,
+            path_effects=[withStroke(linewidth=3, foreground='white')],
+            zorder=5,
         )
     base = log_base(values) if numbers else None
     if base:
@@ -173,13 +177,13 @@ def curves_table(runs: Sequence[Run], names: Sequence[str], metric: str | None) 
             done += f' of {run.planned:,}'
         cells = [name, done]
         if metric is None or not run.validation:
-            cells += ['–', '–', '–']
+            cells += ['-', '-', '-']
         else:
             best = run.best(metric)
             cells += [_figure(run.final(metric).values[metric]), _figure(best.values[metric])]
             cells.append(_figure(best.at(by_epoch)))
         _, losses = series(run.training, 'loss', by_epoch)
-        rows.append((*cells, _figure(losses[-1]) if losses else '–'))
+        rows.append((*cells, _figure(losses[-1]) if losses else '-'))
     unit = 'epoch' if by_epoch else 'iteration'
     metric = metric or 'metric'
     header = ('Run', f'{unit}s'.capitalize(), f'{metric}, last', 'best', f'best at {unit}', 'Loss, last')

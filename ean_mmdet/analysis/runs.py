@@ -307,43 +307,48 @@ def _counts_epochs(config: Config | None, steps: list[dict]) -> bool:
 
 
 def _epoch_length(file: Path, steps: list[dict]) -> int:
-    """Iterations in an epoch: as the text log says, else the least that the lines of training allow."""
+    """Iterations in an epoch: as the text log says, else as far as the lines of training tell."""
     for log in sorted(_folder(file).glob('*.log')):
         with log.open(encoding='utf-8', errors='replace') as text:
             for line in text:
                 match = re.search(r'Epoch\(train\)\s*\[\s*\d+\]\[\s*\d+/(\d+)\]', line)
                 if match:
                     return int(match[1])
-    # iteration i in epoch e: (e - 1) · length < i ≤ e · length
-    lengths = [math.ceil(line['iter'] / line['epoch']) for line in steps if 'epoch' in line]
-    if steps and not lengths:
-        raise InputError(f'{file} counts epochs but its lines name none: log_processor.by_epoch was False')
-    # without a line of training there is only the validation before the first step
-    return max(lengths, default=1)
+    if not steps:
+        return 1  # nothing to place but the validation before the first step
+    first = {}
+    for line in steps:
+        if 'epoch' not in line:
+            raise InputError(f'{file} counts epochs but its lines name none: log_processor.by_epoch was False')
+        first.setdefault(line['epoch'], line['iter'])
+    begin, end = min(first), max(first)
+    if begin < end:  # the first line of each epoch is equally far from its beginning
+        return round((first[end] - first[begin]) / (end - begin))
+    return math.ceil(steps[-1]['iter'] / end)
 
 
 def _number_validations(lines: list[dict], config: Config | None) -> list[dict]:
     """Give validations of an iteration-based run their iteration, where mmengine wrote 'epoch' 0 as the step.
 
-    It is the next multiple of the validation interval from the line before on, if that comes before the line after.
+    They are at multiples of the validation interval: those before the first line of training at the last multiples
+    before it, others at the next from the line before on. Where the config names no interval, or several
+    (``dynamic_intervals``), they are at the line before.
     """
-    interval = _get(config, 'train_cfg', 'val_interval', default=1000)
+    several = _get(config, 'train_cfg', 'dynamic_intervals')
+    interval = 1 if several else _get(config, 'train_cfg', 'val_interval', default=1)
     end = _get(config, 'train_cfg', 'max_iters', default=math.inf)
-    steps = [line['iter'] for line in lines if 'iter' in line]
-    # a start that was resumed begins one logging interval before its first line
-    logged = _get(config, 'default_hooks', 'logger', 'interval', default=10)
-    last = max(0, steps[0] - logged) if steps else 0
-    validated = last if lines and 'iter' not in lines[0] else -1
-    upcoming = iter([*steps, math.inf] if steps else [0])
-    following = next(upcoming)
+    places = [line.get('iter') for line in lines]
+    steps = [place for place in places if place is not None]
+    multiple = 0
+    if steps:
+        multiple = max(0, math.ceil(steps[0] / interval) - places.index(steps[0]))
     numbered = []
-    for line in lines:
-        if 'iter' in line:
-            last, following = line['iter'], next(upcoming)
+    for line, place in zip(lines, places):
+        if place is not None:
+            multiple = max(multiple, math.ceil(place / interval))
         else:
-            step = min(math.ceil(max(last, validated + 1) / interval) * interval, end)
-            validated = step if last <= step < following else last
-            line = {**line, 'step': validated}
+            line = {**line, 'step': min(multiple * interval, end)}
+            multiple += 1
         numbered.append(line)
     return numbered
 
