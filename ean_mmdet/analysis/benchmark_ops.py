@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from statistics import geometric_mean
 
 import torch
+import torch._functorch.config
 import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor, nn
@@ -102,6 +103,8 @@ def _benchmark_shape(network, shape, groups, device, dtype, layout, repeat, comp
     modules = {'plain': PlainEAN(ean), 'EAN': ean}
     if compiled:
         torch.compiler.reset()
+        # so that one graph can be run backward again and again
+        torch._functorch.config.donated_buffer = False
         modules['compiled'] = torch.compile(PlainEAN(ean), dynamic=False)
     _check_equal(modules, x, upstream)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 WEIGHT_NORMS = ('l2', 'rms', 'l1')
 
@@ -61,17 +60,32 @@ class _Fold(torch.autograd.Function):
         return scale, shift
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dscale, dshift):
-        weight, bias, alpha, adapted, inverse_norm = ctx.saved_tensors
-        common = (dscale * weight).addcmul_(dshift, bias).mul_(inverse_norm)
-        dalpha = common * weight
-        dweight = (dscale * adapted).addcmul_(common, alpha)
-        # What the norm of γ adds: the logarithm of 1 / ‖γ‖ has the gradient −γ / ‖γ‖² (l2).
-        towards_norm = torch.dot(dalpha, alpha).mul_(inverse_norm)
-        if ctx.weight_norm == 'l1':
-            dweight.addcmul_(weight.sign(), towards_norm, value=-1 / len(weight))
-        else:
-            mean = len(weight) if ctx.weight_norm == 'rms' else 1
-            dweight.addcmul_(weight, towards_norm.mul_(inverse_norm), value=-1 / mean)
-        return dweight, dshift * adapted, dalpha, dshift, None, None
+        gradients = _fold_gradients if not torch.is_grad_enabled() else _FoldGradients.apply
+        return *gradients(*ctx.saved_tensors, dscale, dshift, ctx.weight_norm), None, None
+
+
+def _fold_gradients(weight, bias, alpha, adapted, inverse_norm, dscale, dshift, weight_norm):
+    common = (dscale * weight).addcmul_(dshift, bias).mul_(inverse_norm)
+    dalpha = common * weight
+    dweight = (dscale * adapted).addcmul_(common, alpha)
+    # What the norm of γ adds: the logarithm of 1 / ‖γ‖ has the gradient −γ / ‖γ‖² (l2).
+    towards_norm = torch.dot(dalpha, alpha).mul_(inverse_norm)
+    if weight_norm == 'l1':
+        dweight.addcmul_(weight.sign(), towards_norm, value=-1 / len(weight))
+    else:
+        mean = len(weight) if weight_norm == 'rms' else 1
+        dweight.addcmul_(weight, towards_norm.mul_(inverse_norm), value=-1 / mean)
+    return dweight, dshift * adapted, dalpha, dshift
+
+
+class _FoldGradients(torch.autograd.Function):
+    """Refuses second derivatives; only taken where somebody might ask for them, as it costs time."""
+
+    @staticmethod
+    def forward(ctx, *arguments):
+        return _fold_gradients(*arguments)
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise NotImplementedError('EAN has no second derivatives: its gradient can not be differentiated')

@@ -60,8 +60,8 @@ def backward(
     """
     gradients = _backward_channels_last if layout is torch.channels_last else _backward_contiguous
     dx, dscale, dshift = gradients(grad, x, scale, shift, mean, rstd, sign, residual_grad)
-    if dscale.numel() == len(scale):
-        return dx, dscale.view(-1), dshift.view(-1)
+    if dscale.shape == scale.shape:
+        return dx, dscale, dshift
     return dx, dscale.view(-1, len(scale)).sum(0), dshift.view(-1, len(scale)).sum(0)
 
 
