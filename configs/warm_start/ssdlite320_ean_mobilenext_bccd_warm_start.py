@@ -1,7 +1,7 @@
 # EAN added to the whole detector of ssdlite320_mobilenext_bccd.py so that it computes what it did, and trained on.
 _base_ = '../own_data/ssdlite320_ean_mobilenext_bccd.py'
 
-max_iters = 400
+max_iters = 300
 
 model = dict(
     init_cfg=dict(type='WarmStart', checkpoint='work_dirs/ssdlite320_mobilenext_bccd/iter_1500.pth'),
