@@ -1,7 +1,7 @@
 # EAN added to a trained plain MobileNeXt so that it computes what it did, and trained on.
 _base_ = '../pretrain/ean_mobilenext_cifar10.py'
 
-epochs = 3
+epochs = 2
 
 model = dict(
     init_cfg=dict(type='WarmStart', checkpoint='work_dirs/cifar10_12e/mobilenext_cifar10/epoch_12.pth'),
