@@ -53,7 +53,7 @@ def test_table_as_markdown(run):
     [
         ((), 'one of the arguments config --table --model-zoo is required'),
         (('--table', '4', '--shape', '3', '3'), '--shape and --cfg-options go with a CONFIG'),
-        (('--table', '1'), 'invalid choice: 1'),
+        (('--table', '6'), 'invalid choice: 6'),
         ((str(ROOT / 'configs' / 'ssdlite320_mobilenext_vox.py'),), 'ssdlite320_mobilenext_voc.py'),
         ((str(ROOT / 'pyproject.toml'),), 'is no valid config'),
     ],
