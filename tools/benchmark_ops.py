@@ -3,30 +3,19 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
-import torch
 from rich.console import Console
 
+from ean_mmdet.analysis.benchmark_arguments import add_benchmark_arguments, parse_benchmark
 from ean_mmdet.analysis.benchmark_ops import NETWORKS, benchmark_ops, tables
-from ean_mmdet.analysis.timing import DTYPES, LAYOUTS
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu, cuda, cuda:1, …')
-    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='type of the feature maps')
-    parser.add_argument('--layout', choices=LAYOUTS, default='contiguous', help='memory layout of the feature maps')
-    parser.add_argument('--batch', type=int, default=1, help='samples')
-    parser.add_argument('--repeat', type=int, default=30, help='rounds, of which the median is taken')
+    add_benchmark_arguments(parser, repeat=30)
     parser.add_argument('--network', nargs='+', choices=NETWORKS, default=list(NETWORKS), help='whose feature maps')
     parser.add_argument('--no-compile', action='store_true', help='leave torch.compile out, which takes minutes')
-    parser.add_argument('--out', type=Path, metavar='PATH', help='write the figures here, as JSON')
-    args = parser.parse_args()
-    if args.batch < 1 or args.repeat < 1:
-        parser.error('--batch and --repeat must be 1 at least')
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        parser.error(f'--device {args.device}: PyTorch sees no GPU here')
+    args = parse_benchmark(parser)
     return args
 
 

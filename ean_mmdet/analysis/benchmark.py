@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from mmdet.utils import register_all_modules
 from mmengine.registry import MODELS
 from rich.table import Table
 from torch import Tensor, nn
@@ -104,7 +103,6 @@ def benchmark(
     shape = tuple(shape or default_shape)
     chosen = [PLAIN, *(name for name in names or modules(backbone) if name != PLAIN)]
     place = torch.device(device)
-    register_all_modules(init_default_scope=False)
     images = torch.randn(batch, 3, *shape, device=place).to(memory_format=LAYOUTS[layout])
     networks = {}
     for name in chosen:

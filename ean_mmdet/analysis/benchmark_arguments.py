@@ -1,0 +1,35 @@
+"""The command-line arguments that the benchmarks share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from .timing import DTYPES, LAYOUTS
+
+
+def add_benchmark_arguments(parser: argparse.ArgumentParser, repeat: int) -> None:
+    """Add ``--device --dtype --layout --batch --repeat --out``.
+
+    Args:
+        parser: The parser.
+        repeat: Default of ``--repeat``.
+    """
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu, cuda, cuda:1, …')
+    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='type of the feature maps')
+    parser.add_argument('--layout', choices=LAYOUTS, default='contiguous', help='memory layout')
+    parser.add_argument('--batch', type=int, default=1, help='samples')
+    parser.add_argument('--repeat', type=int, default=repeat, help='rounds, of which the median is taken')
+    parser.add_argument('--out', type=Path, metavar='PATH', help='write the figures here, as JSON')
+
+
+def parse_benchmark(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse, and refuse numbers below 1 and a GPU that isn't there."""
+    args = parser.parse_args()
+    if args.batch < 1 or args.repeat < 1:
+        parser.error('--batch and --repeat must be 1 at least')
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        parser.error(f'--device {args.device}: PyTorch sees no GPU here')
+    return args
