@@ -14,7 +14,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..ops import WEIGHT_NORMS, fold_ean, norm_gate
+from ..ops import WEIGHT_NORMS, ean_gate
 
 
 @MODELS.register_module()
@@ -92,8 +92,8 @@ class EAN(BaseModule):
             raise ValueError(
                 f'EAN: expected a feature map of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}'
             )
-        scale, shift = fold_ean(self.weight, self.bias, self.alpha, self.delta, self.weight_norm, self.eps)
-        return norm_gate(x, scale, shift, self.eps, residual, activation)
+        vectors = self.weight, self.bias, self.alpha, self.delta
+        return ean_gate(x, *vectors, self.weight_norm, self.eps, residual, activation)
 
     def extra_repr(self) -> str:
         return f'{self.in_channels}, groups={self.groups}, weight_norm={self.weight_norm!r}, eps={self.eps}'

@@ -66,6 +66,14 @@ def norm_gate(
         TypeError: ``x`` isn't of a floating-point type.
         RuntimeError: ``EAN_BACKEND`` forces an implementation that can't run here.
     """
+    x, residual = in_one_type(x, residual)
+    return norm_gate_with_statistics(x, scale, shift, eps, residual, activation)[0]
+
+
+def norm_gate_with_statistics(
+    x: Tensor, scale: Tensor, shift: Tensor, eps: float, residual: Tensor | None, activation: str | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`norm_gate`, and each plane's mean and 1 / sqrt(var + eps), shape (N, C). ``residual`` has x's type."""
     if x.dim() != 4:
         raise ValueError(f'norm_gate: x must be of shape (N, C, H, W), got {tuple(x.shape)}')
     if not x.is_floating_point():
@@ -87,11 +95,37 @@ def norm_gate(
     if activation not in (None, 'relu'):
         raise ValueError(f"norm_gate: activation must be 'relu' or None, got {activation!r}")
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    scale, shift = scale.to(dtype), shift.to(dtype)
-    if residual is not None and residual.dtype != x.dtype:
-        y = _norm_gate(x, scale, shift, eps, None, False)[0] + residual
-        return y if activation is None else y.relu_()
-    return _norm_gate(x, scale, shift, eps, residual, activation == 'relu')[0]
+    return _norm_gate(x, scale.to(dtype), shift.to(dtype), eps, residual, activation == 'relu')
+
+
+def norm_gate_gradients(
+    grad: Tensor,
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    y: Tensor | None,
+    relu: bool,
+    wants_residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Gradients of x, scale, shift and, where wanted, the residual, from what the forward pass kept.
+
+    ``y``, the output, is needed only after a residual and a ReLU. What the ReLU let through is told by its sign;
+    without a residual that is the sign of x.
+    """
+    sign = x if relu and y is None else y
+    arguments = grad, x, scale, shift, mean, rstd, sign, relu and wants_residual
+    dx, dscale, dshift, dresidual = _norm_gate_backward(*arguments)
+    return dx, dscale, dshift, (dresidual if relu else grad) if wants_residual else None
+
+
+def in_one_type(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """``x`` and ``residual`` in the wider of their types."""
+    if residual is None or residual.dtype == x.dtype:
+        return x, residual
+    dtype = torch.promote_types(x.dtype, residual.dtype)
+    return x.to(dtype), residual.to(dtype)
 
 
 def _backend(x: Tensor) -> ModuleType:
@@ -185,8 +219,7 @@ class _NormGate(torch.autograd.Function):
     def forward(ctx, x, scale, shift, eps, residual, relu):
         with torch._C._AutoDispatchBelowAutograd():
             y, mean, rstd = _norm_gate(x, scale, shift, eps, residual, relu)
-        # What ReLU let through is told by the sign of y. Without a residual that is the sign of x; with one, y itself
-        # is kept, which costs no memory in a network, as the next convolution keeps its input, y, too.
+        # With a residual and a ReLU y is kept, which costs no memory in a network: the next convolution keeps it too.
         ctx.save_for_backward(x, scale, shift, mean, rstd, y if relu and residual is not None else None)
         ctx.relu = relu
         ctx.mark_non_differentiable(mean, rstd)
@@ -197,13 +230,9 @@ class _NormGate(torch.autograd.Function):
     def backward(ctx, grad, *_):
         if grad is None:
             return (None,) * 6
-        x, scale, shift, mean, rstd, y = ctx.saved_tensors
-        sign = x if ctx.relu and y is None else y
-        wants_residual = ctx.needs_input_grad[4]
-        dx, dscale, dshift, dresidual = _differentiable_backward(
-            grad, x, scale, shift, mean, rstd, sign, ctx.relu and wants_residual
-        )
-        return dx, dscale, dshift, None, (dresidual if ctx.relu else grad) if wants_residual else None, None
+        gradients = norm_gate_gradients(grad, *ctx.saved_tensors, ctx.relu, ctx.needs_input_grad[4])
+        dx, dscale, dshift, dresidual = gradients
+        return dx, dscale, dshift, None, dresidual, None
 
 
 class _NormGateBackward(torch.autograd.Function):
@@ -244,10 +273,9 @@ _LIBRARY.define(
 )
 _norm_gate = torch.ops.ean_mmdet.norm_gate.default
 _norm_gate_backward = torch.ops.ean_mmdet.norm_gate_backward.default
-_differentiable_backward = _differentiable(_NormGateBackward, _norm_gate_backward)
 for _name, _kernel, _meta, _autograd in (
     ('norm_gate', _forward, _forward_meta, _differentiable(_NormGate, _norm_gate)),
-    ('norm_gate_backward', _backward, _backward_meta, _differentiable_backward),
+    ('norm_gate_backward', _backward, _backward_meta, _differentiable(_NormGateBackward, _norm_gate_backward)),
 ):
     _LIBRARY.impl(_name, _kernel, 'CompositeExplicitAutograd')
     _LIBRARY.impl(_name, _meta, 'Meta')

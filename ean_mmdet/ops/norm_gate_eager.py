@@ -14,6 +14,12 @@ from torch import Tensor
 # Elements of a block for each thread. A megabyte of float32: blocks half and twice as large were slower on a core with
 # 2 MB of L2, smaller ones by their number.
 BLOCK = 1 << 18
+# Elements for each thread of the largest map that the forward pass takes whole. Its mask then lies in the output, where
+# blocks need a buffer of their own; that outweighs the nearer cache until the map is out of the last one.
+WHOLE = 1 << 20
+
+_group_norm_backward = torch.ops.aten.native_group_norm_backward.default
+_unsafe_view = torch.ops.aten._unsafe_view.default
 
 
 def forward(
@@ -67,28 +73,25 @@ def backward(
 
 def _forward_contiguous(x, scale, shift, eps, residual, relu):
     shape, (planes, pixels) = x.shape[:2], _plane_shape(x)
+    if x.device.type != 'cpu' or x.numel() <= WHOLE * torch.get_num_threads():
+        y, mean, rstd = _gate(x, residual, planes, pixels, scale, shift, eps, relu)
+        return y.to(x.dtype), mean.view(shape), rstd.view(shape)
     rows, residual_rows = (t if t is None else t.view(planes, pixels) for t in (x, residual))
-    size = _block_planes(x, planes, pixels)
-    if planes <= size:
-        y, mean, rstd = _gate(rows, residual_rows, scale, shift, eps, relu)
-        y = y.to(x.dtype)
-    else:
-        y = x.new_empty(planes, pixels)
-        mean, rstd = scale.new_empty(planes), scale.new_empty(planes)
-        size, scale, shift = _blocked_vectors(size, planes, scale, shift)
-        for block, scales, shifts in _blocks_of_planes(size, scale, shift, rows, residual_rows, y, mean, rstd):
-            *maps, out, means, rstds = block
-            for result, to in zip(_gate(*maps, scales, shifts, eps, relu, out), (out, means, rstds)):
-                if result is not to:
-                    to.copy_(result.view(to.shape))
+    y = x.new_empty(planes, pixels)
+    mean, rstd = scale.new_empty(planes), scale.new_empty(planes)
+    size, scale, shift = _blocked_vectors(_block_planes(x, planes, pixels), planes, scale, shift)
+    for block, scales, shifts in _blocks_of_planes(size, scale, shift, rows, residual_rows, y, mean, rstd):
+        *maps, out, means, rstds = block
+        for result, to in zip(_gate(*maps, *out.shape, scales, shifts, eps, relu, out), (out, means, rstds)):
+            if result is not to:
+                to.copy_(result.view(to.shape))
     # Not a view for autograd, which would refuse the `out += identity` of MMDetection's blocks.
-    return torch.ops.aten._unsafe_view(y, x.shape), mean.view(shape), rstd.view(shape)
+    return _unsafe_view(y, x.shape), mean.view(shape), rstd.view(shape)
 
 
-def _gate(x, residual, scale, shift, eps, relu, out=None):
-    """Gate planes (P, H · W), in ``out`` if that has the arithmetic's type. Scale and shift (k,) recur every k."""
-    (planes, pixels), channels = x.shape, len(scale)
-    x = x.to(scale.dtype)
+def _gate(x, residual, planes, pixels, scale, shift, eps, relu, out=None):
+    """Gate planes, in ``out`` if that has the arithmetic's type. Scale and shift (k,) recur every k planes."""
+    x, channels = x.to(scale.dtype), len(scale)
     # Every k planes are to the group norm a sample of k channels, each a group.
     mask, mean, rstd = torch.native_group_norm(x, scale, shift, planes // channels, channels, pixels, channels, eps)
     y = torch.mul(x, mask.sigmoid_(), out=mask if out is None or out.dtype != x.dtype else out)
@@ -129,7 +132,7 @@ def _gate_gradients(x, grad, sign, residual_grad, mean, rstd, scale, shift, out=
     # The gradient of the mask's argument, g · x · q · (1 - q), takes the mask's place.
     du = torch.addcmul(gated, gated, mask, value=-1, out=mask).mul_(x)
     samples = planes // channels
-    through, dscale, dshift = torch.ops.aten.native_group_norm_backward(
+    through, dscale, dshift = _group_norm_backward(
         du, x, mean, rstd, scale, samples, channels, pixels, channels, [True, True, True]
     )
     return gated.add_(through), dscale, dshift
