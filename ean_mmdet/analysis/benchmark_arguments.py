@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .timing import DTYPES, LAYOUTS
+from .timing import DTYPES, LAYOUTS, usable_device
 
 
 def add_benchmark_arguments(parser: argparse.ArgumentParser, repeat: int) -> None:
@@ -26,10 +26,12 @@ def add_benchmark_arguments(parser: argparse.ArgumentParser, repeat: int) -> Non
 
 
 def parse_benchmark(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse, and refuse numbers below 1 and a GPU that isn't there."""
+    """Parse, and refuse numbers below 1 and a device that can't be measured here."""
     args = parser.parse_args()
     if args.batch < 1 or args.repeat < 1:
         parser.error('--batch and --repeat must be 1 at least')
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        parser.error(f'--device {args.device}: PyTorch sees no GPU here')
+    try:
+        usable_device(args.device)
+    except ValueError as error:
+        parser.error(f'--device: {error}')
     return args

@@ -70,19 +70,35 @@ def synchronize(device: torch.device) -> None:
         getattr(torch, device.type).synchronize()
 
 
+def usable_device(name: str) -> torch.device:
+    """The device called ``name``, one that PyTorch can use here and that tells its memory.
+
+    Raises:
+        ValueError: it isn't. The message says why.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition('. ')[0]
+        raise ValueError(f'PyTorch can not use {name!r} here: {reason}') from error
+    if device.type != 'cpu' and not hasattr(getattr(torch, device.type, None), 'max_memory_allocated'):
+        raise ValueError(f'PyTorch does not tell the memory of {name!r}; it does of cpu, cuda, xpu and their like')
+    return device
+
+
 def peak_memory(function: Callable[[], object], device: torch.device) -> int:
-    """Most memory, in bytes, that a call allocates at a time on a CPU or an NVIDIA or AMD GPU."""
+    """Most memory, in bytes, that a call allocates at a time on a :func:`usable_device`."""
     function()
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        function()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
     if device.type != 'cpu':
-        raise ValueError(f'peak memory can be measured on cpu and cuda, not on {device.type}')
-    os.environ.setdefault('KINETO_LOG_LEVEL', '5')  # or the profiler prints its own starts and stops
+        accelerator = getattr(torch, device.type)
+        accelerator.synchronize(device)
+        accelerator.reset_peak_memory_stats(device)
+        before = accelerator.memory_allocated(device)
+        function()
+        accelerator.synchronize(device)
+        return accelerator.max_memory_allocated(device) - before
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # or the profiler prints its own starts and stops
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         function()
     allocated = peak = 0

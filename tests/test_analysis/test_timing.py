@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ean_mmdet.analysis.timing import environment, interleave, kept_memory, peak_memory
+from ean_mmdet.analysis.timing import environment, interleave, kept_memory, peak_memory, usable_device
 
 CPU = torch.device('cpu')
 
@@ -29,8 +29,6 @@ def test_peak_memory_counts_what_is_alive_together():
 
     assert peak_memory(one_after_the_other, CPU) == 4 << 20
     assert peak_memory(together, CPU) == 12 << 20
-    with pytest.raises(ValueError, match='meta'):
-        peak_memory(together, torch.device('meta'))
 
 
 def test_kept_memory_counts_storages_once():
@@ -44,3 +42,13 @@ def test_environment_names_the_machine():
     found = environment(CPU)
     assert found['device'].startswith('cpu: ') and found['pytorch'] == torch.__version__
     assert found['threads'] == torch.get_num_threads()
+
+
+def test_usable_devices():
+    assert usable_device('cpu') == CPU
+    for name, message in (('gpu', "can not use 'gpu' here"), ('meta', "does not tell the memory of 'meta'")):
+        with pytest.raises(ValueError, match=message):
+            usable_device(name)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="can not use 'cuda' here"):
+            usable_device('cuda')
