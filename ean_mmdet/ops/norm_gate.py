@@ -95,7 +95,7 @@ def norm_gate_with_statistics(
     if activation not in (None, 'relu'):
         raise ValueError(f"norm_gate: activation must be 'relu' or None, got {activation!r}")
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return _norm_gate(x, scale.to(dtype), shift.to(dtype), eps, residual, activation == 'relu')
+    return _call(_norm_gate, x, scale.to(dtype), shift.to(dtype), eps, residual, activation == 'relu')
 
 
 def norm_gate_gradients(
@@ -116,7 +116,7 @@ def norm_gate_gradients(
     """
     sign = x if relu and y is None else y
     arguments = grad, x, scale, shift, mean, rstd, sign, relu and wants_residual
-    dx, dscale, dshift, dresidual = _norm_gate_backward(*arguments)
+    dx, dscale, dshift, dresidual = _call(_norm_gate_backward, *arguments)
     return dx, dscale, dshift, (dresidual if relu else grad) if wants_residual else None
 
 
@@ -212,6 +212,15 @@ def _backward_meta(grad, x, scale, shift, mean, rstd, sign, wants_residual):
     # An operator returns the same number of tensors every time: the last is empty where nobody asks for it.
     dresidual = torch.empty_like(dx) if wants_residual else dx.new_empty(0)
     return dx, torch.empty_like(scale), torch.empty_like(shift), dresidual
+
+
+def _call(operator, *arguments):
+    """Call an operator; without gradients past its autograd kernel, which would cost some µs only to pass it on."""
+    # Compilers don't trace the guard.
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return operator(*arguments)
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
 
 
 class _NormGate(torch.autograd.Function):
