@@ -80,20 +80,24 @@ class EAN(BaseModule):
         self.alpha = nn.Parameter(torch.zeros(channels))
         self.delta = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, residual: Tensor | None = None, activation: str | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, residual: Tensor | None = None, activation: str | None = None, inplace: bool = False
+    ) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W).
 
         Args:
             x: The feature map.
             residual: Added to the gated map, of its shape. Defaults to None.
             activation: ``'relu'`` or None, applied last. Defaults to None.
+            inplace: Whether the result may be written over ``x``, as it is where no gradient is recorded.
+                Defaults to False.
         """
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f'EAN: expected a feature map of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}'
             )
         vectors = self.weight, self.bias, self.alpha, self.delta
-        return ean_gate(x, *vectors, self.weight_norm, self.eps, residual, activation)
+        return ean_gate(x, *vectors, self.weight_norm, self.eps, residual, activation, inplace)
 
     def extra_repr(self) -> str:
         return f'{self.in_channels}, groups={self.groups}, weight_norm={self.weight_norm!r}, eps={self.eps}'

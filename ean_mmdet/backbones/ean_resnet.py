@@ -30,7 +30,7 @@ class FusedTail:
         identity = x if self.downsample is None else self.downsample(x)
         last = getattr(self, names[-1]) if names else None
         if isinstance(last, EAN):
-            return last(self.forward_plugin(out, names[:-1]), identity, 'relu')
+            return last(self.forward_plugin(out, names[:-1]), identity, 'relu', inplace=True)
         return self.relu(self.forward_plugin(out, names) + identity)
 
     def forward(self, x: Tensor) -> Tensor:

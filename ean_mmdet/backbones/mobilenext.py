@@ -86,7 +86,7 @@ class SandglassBlock(BaseModule):
         if self.depthwise2 is not None:
             x = self.depthwise2(x)
         if isinstance(self.attention, EAN):
-            return self.attention(x, identity)
+            return self.attention(x, identity, inplace=True)
         if self.attention is not None:
             x = self.attention(x)
         return x if identity is None else x + identity

@@ -26,6 +26,7 @@ def ean_gate(
     eps: float = 1e-5,
     residual: Tensor | None = None,
     activation: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """Gate a feature map as EAN does: y = x · sigmoid(α · ω · (γ · x̂ + β) + δ), ω = γ / ‖γ‖.
 
@@ -43,6 +44,7 @@ def ean_gate(
         eps: Added to the variance and to the norm. Defaults to 1e-5.
         residual: Summand to the gated feature map, of the shape of ``x``. Defaults to None.
         activation: ``'relu'`` or None, applied last. Defaults to None.
+        inplace: Whether the result may be written over ``x``, see :func:`.norm_gate`. Defaults to False.
 
     Returns:
         The gated feature map, as :func:`.norm_gate` returns it.
@@ -61,7 +63,7 @@ def ean_gate(
     vectors = [v if v.dtype == dtype else v.to(dtype) for v in (weight, bias, alpha, delta)]
     if not torch.is_grad_enabled():
         scale, shift, *_ = _fold(*vectors, weight_norm, eps)
-        return norm_gate(x, scale, shift, eps, residual, activation)
+        return norm_gate(x, scale, shift, eps, residual, activation, inplace)
     x, residual = in_one_type(x, residual)
     return _EANGate.apply(x, *vectors, weight_norm, eps, residual, activation)
 

@@ -34,6 +34,7 @@ def norm_gate(
     eps: float = 1e-5,
     residual: Tensor | None = None,
     activation: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """Gate a feature map with a mask made from its own instance normalization.
 
@@ -55,6 +56,8 @@ def norm_gate(
         eps: Added to the variance. Defaults to 1e-5.
         residual: Summand to the gated feature map, of the shape of ``x``. Defaults to None.
         activation: ``'relu'`` or None. Defaults to None.
+        inplace: Whether the result may be written over ``x``, as it is where no gradient is recorded and nothing is
+            compiled. Defaults to False.
 
     Returns:
         The gated feature map, of the shape, type and memory format of ``x``; of the wider type where ``residual`` has
@@ -67,6 +70,10 @@ def norm_gate(
         RuntimeError: ``EAN_BACKEND`` forces an implementation that can't run here.
     """
     x, residual = in_one_type(x, residual)
+    if inplace and residual is not x and _below_autograd():
+        scale, shift = _checked(x, scale, shift, residual, activation)
+        _call(_norm_gate_, x, scale, shift, eps, residual, activation == 'relu')
+        return x
     return norm_gate_with_statistics(x, scale, shift, eps, residual, activation)[0]
 
 
@@ -74,28 +81,8 @@ def norm_gate_with_statistics(
     x: Tensor, scale: Tensor, shift: Tensor, eps: float, residual: Tensor | None, activation: str | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`norm_gate`, and each plane's mean and 1 / sqrt(var + eps), shape (N, C). ``residual`` has x's type."""
-    if x.dim() != 4:
-        raise ValueError(f'norm_gate: x must be of shape (N, C, H, W), got {tuple(x.shape)}')
-    if not x.is_floating_point():
-        raise TypeError(f'norm_gate: x must be of a floating-point type, got {x.dtype}')
-    channels = x.shape[1]
-    for name, vector in (('scale', scale), ('shift', shift)):
-        if vector.dim() != 1 or vector.shape != scale.shape or channels % max(len(vector), 1):
-            raise ValueError(
-                f'norm_gate: {name} must be of shape (C,) = ({channels},) as x has {channels} channels, or (C / G,) '
-                f'for G groups, scale and shift alike; got {tuple(vector.shape)}'
-            )
-        if vector.device != x.device:
-            raise ValueError(f'norm_gate: {name} is on {vector.device}, x on {x.device}; they must be on one device')
-    if residual is not None and (residual.shape != x.shape or residual.device != x.device):
-        raise ValueError(
-            f'norm_gate: residual must be of the shape of x, {tuple(x.shape)}, and on {x.device}, '
-            f'got {tuple(residual.shape)} on {residual.device}'
-        )
-    if activation not in (None, 'relu'):
-        raise ValueError(f"norm_gate: activation must be 'relu' or None, got {activation!r}")
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return _call(_norm_gate, x, scale.to(dtype), shift.to(dtype), eps, residual, activation == 'relu')
+    scale, shift = _checked(x, scale, shift, residual, activation)
+    return _call(_norm_gate, x, scale, shift, eps, residual, activation == 'relu')
 
 
 def norm_gate_gradients(
@@ -126,6 +113,34 @@ def in_one_type(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | No
         return x, residual
     dtype = torch.promote_types(x.dtype, residual.dtype)
     return x.to(dtype), residual.to(dtype)
+
+
+def _checked(
+    x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, activation: str | None
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift in the type of the arithmetic, if all the arguments are what they must be."""
+    if x.dim() != 4:
+        raise ValueError(f'norm_gate: x must be of shape (N, C, H, W), got {tuple(x.shape)}')
+    if not x.is_floating_point():
+        raise TypeError(f'norm_gate: x must be of a floating-point type, got {x.dtype}')
+    channels = x.shape[1]
+    for name, vector in (('scale', scale), ('shift', shift)):
+        if vector.dim() != 1 or vector.shape != scale.shape or channels % max(len(vector), 1):
+            raise ValueError(
+                f'norm_gate: {name} must be of shape (C,) = ({channels},) as x has {channels} channels, or (C / G,) '
+                f'for G groups, scale and shift alike; got {tuple(vector.shape)}'
+            )
+        if vector.device != x.device:
+            raise ValueError(f'norm_gate: {name} is on {vector.device}, x on {x.device}; they must be on one device')
+    if residual is not None and (residual.shape != x.shape or residual.device != x.device):
+        raise ValueError(
+            f'norm_gate: residual must be of the shape of x, {tuple(x.shape)}, and on {x.device}, '
+            f'got {tuple(residual.shape)} on {residual.device}'
+        )
+    if activation not in (None, 'relu'):
+        raise ValueError(f"norm_gate: activation must be 'relu' or None, got {activation!r}")
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return scale.to(dtype), shift.to(dtype)
 
 
 def _backend(x: Tensor) -> ModuleType:
@@ -191,6 +206,16 @@ def _forward(x, scale, shift, eps, residual, relu):
     return _backend(x).forward(x, scale.contiguous(), shift.contiguous(), eps, residual, relu, layout)
 
 
+def _forward_(x, scale, shift, eps, residual, relu):
+    if x.numel() == 0:
+        return
+    layout = _memory_format(x)
+    dense, residual = (t if t is None else t.contiguous(memory_format=layout) for t in (x, residual))
+    _backend(x).forward(dense, scale.contiguous(), shift.contiguous(), eps, residual, relu, layout, inplace=True)
+    if dense is not x:
+        x.copy_(dense)
+
+
 def _forward_meta(x, scale, shift, eps, residual, relu):
     y = torch.empty_like(x, memory_format=_memory_format(x))
     return y, scale.new_empty(x.shape[:2]), scale.new_empty(x.shape[:2])
@@ -214,10 +239,14 @@ def _backward_meta(grad, x, scale, shift, mean, rstd, sign, wants_residual):
     return dx, torch.empty_like(scale), torch.empty_like(shift), dresidual
 
 
+def _below_autograd() -> bool:
+    """Whether operators can be called past their autograd kernels: no gradient is recorded, and nothing compiled."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 def _call(operator, *arguments):
-    """Call an operator; without gradients past its autograd kernel, which would cost some µs only to pass it on."""
-    # Compilers don't trace the guard.
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    """Call an operator, past its autograd kernel where that would cost some µs only to pass it on."""
+    if not _below_autograd():
         return operator(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
         return operator(*arguments)
@@ -276,11 +305,16 @@ _LIBRARY.define(
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _LIBRARY.define(
+    'norm_gate_(Tensor(a!) x, Tensor scale, Tensor shift, float eps, Tensor? residual, bool relu) -> ()',
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_LIBRARY.define(
     'norm_gate_backward(Tensor grad, Tensor x, Tensor scale, Tensor shift, Tensor mean, Tensor rstd, Tensor? sign, '
     'bool wants_residual) -> (Tensor dx, Tensor dscale, Tensor dshift, Tensor dresidual)',
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _norm_gate = torch.ops.ean_mmdet.norm_gate.default
+_norm_gate_ = torch.ops.ean_mmdet.norm_gate_.default
 _norm_gate_backward = torch.ops.ean_mmdet.norm_gate_backward.default
 for _name, _kernel, _meta, _autograd in (
     ('norm_gate', _forward, _forward_meta, _differentiable(_NormGate, _norm_gate)),
@@ -289,6 +323,10 @@ for _name, _kernel, _meta, _autograd in (
     _LIBRARY.impl(_name, _kernel, 'CompositeExplicitAutograd')
     _LIBRARY.impl(_name, _meta, 'Meta')
     _LIBRARY.impl(_name, _autograd, 'Autograd')
+# The one that overwrites its input is only called where no gradient is recorded.
+_LIBRARY.impl('norm_gate_', _forward_, 'CompositeExplicitAutograd')
+_LIBRARY.impl('norm_gate_', lambda *_: None, 'Meta')
 
 # PyTorch's FLOP counter counts convolutions and matrix products, of which the gate has none; so its table names it.
-register_flop_formula([torch.ops.ean_mmdet.norm_gate, torch.ops.ean_mmdet.norm_gate_backward])(lambda *_, **__: 0)
+_OPERATORS = (_norm_gate, _norm_gate_, _norm_gate_backward)
+register_flop_formula([operator.overloadpacket for operator in _OPERATORS])(lambda *_, **__: 0)

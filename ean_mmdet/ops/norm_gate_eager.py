@@ -30,14 +30,16 @@ def forward(
     residual: Tensor | None,
     relu: bool,
     layout: torch.memory_format,
+    inplace: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gate ``x``, which has the ``layout`` contiguous or channels_last, as the ``residual`` has.
 
     Returns:
-        The gated map in that layout, and each plane's mean and 1 / sqrt(var + eps), shape (N, C).
+        The gated map in that layout, ``x`` itself if ``inplace``, and each plane's mean and 1 / sqrt(var + eps), shape
+        (N, C).
     """
     gate = _forward_channels_last if layout is torch.channels_last else _forward_contiguous
-    return gate(x, scale, shift, eps, residual, relu)
+    return gate(x, scale, shift, eps, residual, relu, inplace)
 
 
 def backward(
@@ -71,13 +73,15 @@ def backward(
     return dx, dscale.view(-1, len(scale)).sum(0), dshift.view(-1, len(scale)).sum(0)
 
 
-def _forward_contiguous(x, scale, shift, eps, residual, relu):
+def _forward_contiguous(x, scale, shift, eps, residual, relu, inplace):
     shape, (planes, pixels) = x.shape[:2], _plane_shape(x)
     if x.device.type != 'cpu' or x.numel() <= WHOLE * torch.get_num_threads():
-        y, mean, rstd = _gate(x, residual, planes, pixels, scale, shift, eps, relu)
-        return y.to(x.dtype), mean.view(shape), rstd.view(shape)
+        y, mean, rstd = _gate(x, residual, planes, pixels, scale, shift, eps, relu, x if inplace else None)
+        if y.dtype != x.dtype:
+            y = x.copy_(y) if inplace else y.to(x.dtype)
+        return y, mean.view(shape), rstd.view(shape)
     rows, residual_rows = (t if t is None else t.view(planes, pixels) for t in (x, residual))
-    y = x.new_empty(planes, pixels)
+    y = rows if inplace else torch.empty_like(rows)
     mean, rstd = scale.new_empty(planes), scale.new_empty(planes)
     size, scale, shift = _blocked_vectors(_block_planes(x, planes, pixels), planes, scale, shift)
     for block, scales, shifts in _blocks_of_planes(size, scale, shift, rows, residual_rows, y, mean, rstd):
@@ -138,10 +142,10 @@ def _gate_gradients(x, grad, sign, residual_grad, mean, rstd, scale, shift, out=
     return gated.add_(through), dscale, dshift
 
 
-def _forward_channels_last(x, scale, shift, eps, residual, relu):
+def _forward_channels_last(x, scale, shift, eps, residual, relu, inplace):
     samples, channels, height, width = x.shape
     pixels = height * width
-    y = torch.empty_like(x, memory_format=torch.channels_last)
+    y = x if inplace else torch.empty_like(x, memory_format=torch.channels_last)
     mean, rstd = (scale.new_empty(samples, 1, channels) for _ in range(2))
     x_rows, y_rows, residual_rows = (_pixel_rows(t) for t in (x, y, residual))
     scale, shift = _repeated(scale, channels), _repeated(shift, channels)
@@ -158,7 +162,7 @@ def _forward_channels_last(x, scale, shift, eps, residual, relu):
         factor = scale * rstds
         offset = torch.addcmul(shift, factor, means, value=-1)
         for block, out, residual_block in _blocks(rows, xs, ys, residuals, dim=1):
-            gated = out if out.dtype == scale.dtype else scratch[: len(block), : block.shape[1]]
+            gated = out if out.dtype == scale.dtype and not inplace else scratch[: len(block), : block.shape[1]]
             torch.mul(block, factor, out=gated).add_(offset).sigmoid_().mul_(block)
             if residual_block is not None:
                 gated.add_(residual_block)

@@ -468,13 +468,14 @@ def forward(
     residual: Tensor | None,
     relu: bool,
     layout: torch.memory_format,
+    inplace: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`.norm_gate_eager.forward`."""
     channels_last = layout is torch.channels_last
     plan = make_plan(x.shape, channels_last, 1, _programs(x.device))
     samples, channels, height, width = x.shape
     planes, pixels = samples * channels, height * width
-    y = torch.empty_like(x, memory_format=layout)
+    y = x if inplace else torch.empty_like(x, memory_format=layout)
     mean, rstd = scale.new_empty(samples, channels), scale.new_empty(samples, channels)
     tile = (channels_last, plan.planes, plan.pixels, plan.align)
     shared = len(scale)

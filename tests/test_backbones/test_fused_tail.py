@@ -39,9 +39,9 @@ def operations(monkeypatch):
     calls = []
     original = EAN.forward
 
-    def forward(self, x, residual=None, activation=None):
+    def forward(self, x, residual=None, activation=None, inplace=False):
         calls.append((residual is not None, activation))
-        return original(self, x, residual, activation)
+        return original(self, x, residual, activation, inplace)
 
     monkeypatch.setattr(EAN, 'forward', forward)
     return calls
@@ -102,6 +102,28 @@ def test_resnet_block(operations, block_type, downsample, with_cp):
     x = torch.randn(2, 8 if downsample else width, 10, 9, dtype=torch.float64, requires_grad=True)
     assert_same(block, without_ean(block), x)
     assert set(operations) == {(True, 'relu')}
+
+
+@pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock, SandglassBlock])
+def test_in_place_without_gradients(block_type):
+    """The result lies where the last norm's output was, and neither it nor the input differs for that."""
+    if block_type is SandglassBlock:
+        block, norm = block_type(24, 24, 8, attention=dict(type='EAN', groups=4)), 'depthwise2'
+    else:
+        plugins = [dict(cfg=dict(type='EAN', groups=4), position=EAN_AT[block_type])]
+        block, norm = block_type(24, 24 // block_type.expansion, plugins=plugins), f'bn{EAN_AT[block_type][-1]}'
+    scatter(block).eval()
+    places = []
+    block.get_submodule(norm).register_forward_hook(lambda module, args, y: places.append(y.data_ptr()))
+    x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
+    before = x.clone()
+    expected = block(x)
+    assert expected.data_ptr() != places[0]
+    with torch.no_grad():
+        y = block(x)
+    assert y.data_ptr() == places[1]
+    torch.testing.assert_close(y, expected.detach())
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock])

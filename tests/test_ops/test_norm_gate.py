@@ -108,6 +108,37 @@ def test_any_block_size_gives_the_same(monkeypatch, shape, block, layout):
 
 
 @pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('block', [None, 50])
+def test_in_place(monkeypatch, block, dtype, layout):
+    if block:
+        monkeypatch.setattr(norm_gate_eager, 'BLOCK', block)
+        monkeypatch.setattr(norm_gate_eager, 'WHOLE', 0)
+    for residual, activation in TAILS:
+        x, scale, shift, *rest = (t.detach() for t in make_inputs((3, 6, 7, 5), dtype, layout, residual))
+        arguments = dict(residual=rest[0] if rest else None, activation=activation)
+        expected = norm_gate(x, scale, shift, **arguments)
+        with torch.no_grad():
+            for given in (x.clone(memory_format=torch.preserve_format), torch.cat([x, x], 1)[:, ::2].copy_(x)):
+                y = norm_gate(given, scale, shift, **arguments, inplace=True)
+                assert y is given
+                torch.testing.assert_close(y, expected)
+            for other in (x, x.float() if dtype is torch.float64 else x.double()):
+                y = norm_gate(x.clone(), scale, shift, residual=other, inplace=True)
+                torch.testing.assert_close(y, norm_gate(x, scale, shift, residual=other))
+            same = x.clone()
+            y = norm_gate(same, scale, shift, residual=same, inplace=True)
+            torch.testing.assert_close(y, norm_gate(x, scale, shift, residual=x))
+
+
+def test_not_in_place_where_a_gradient_is_wanted():
+    x, scale, shift = make_inputs((2, 3, 4, 4))
+    before = x.detach().clone()
+    y = norm_gate(x, scale, shift, inplace=True)
+    assert y.requires_grad and torch.equal(x, before)
+
+
+@pytest.mark.parametrize('layout', FORMATS)
 @pytest.mark.parametrize(('residual', 'activation'), TAILS)
 def test_gradcheck(layout, residual, activation):
     inputs = make_inputs((2, 3, 4, 3), torch.float64, layout, residual)
@@ -281,6 +312,10 @@ def test_opcheck(layout, tail):
     x, scale, shift, *residual = make_inputs((2, 4, 5, 3), layout=layout, residual=tail[0])
     residual, relu = residual[0] if residual else None, tail[1] is not None
     opcheck(OPERATOR, (x, scale, shift, 1e-5, residual, relu))
+    opcheck(
+        torch.ops.ean_mmdet.norm_gate_.default,
+        tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in (x, scale, shift, 1e-5, residual, relu)),
+    )
     y, mean, rstd = (t.detach() for t in OPERATOR(x, scale, shift, 1e-5, residual, relu))
     opcheck(BACKWARD, (*(t.detach() for t in (y, x, scale, shift, mean, rstd)), y if relu else None, relu and tail[0]))
 

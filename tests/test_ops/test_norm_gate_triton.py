@@ -85,6 +85,18 @@ def test_equals_the_plain_formula(use_triton, small_tiles, shape, layout):
 
 @runs_kernels
 @pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('shape', SHAPES)
+def test_in_place(use_triton, small_tiles, shape, layout):
+    x, scale, shift, residual = (t.detach() for t in make_inputs(shape, torch.float16, layout, True, DEVICE))
+    expected = norm_gate(x, scale, shift, residual=residual, activation='relu')
+    with torch.no_grad():
+        y = norm_gate(x, scale, shift, residual=residual, activation='relu', inplace=True)
+    assert y is x
+    torch.testing.assert_close(y, expected, rtol=0, atol=0)
+
+
+@runs_kernels
+@pytest.mark.parametrize('layout', FORMATS)
 @pytest.mark.parametrize('dtype', TYPES)
 def test_at_the_real_tile_sizes(use_triton, dtype, layout):
     assert_equals_plain(make_inputs((1, 2, 100, 90), dtype, layout, True, DEVICE), 'relu', lost_digits=False)
