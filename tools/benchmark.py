@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from mmengine.logging import MMLogger
 from rich.console import Console
 
 import ean_mmdet  # noqa: F401, registers the modules
@@ -43,6 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    MMLogger.get_instance('benchmark', log_level='WARNING')  # or every layer tells how it was initialized
     result = benchmark(
         args.backbone,
         args.attention,

@@ -32,6 +32,16 @@ def test_networks_hold_what_they_are_called(backbone, name):
     assert found == ({name} if name != 'plain' else set())
 
 
+def test_nothing_learned_starts_at_zero(monkeypatch):
+    """Behind a zero, gradients are subnormal, which takes a CPU several times as long."""
+    built, build = [], MODELS.build
+    monkeypatch.setattr(MODELS, 'build', lambda config, *args, **kwargs: built.append(build(config)) or built[-1])
+    benchmark('resnet50', ['EAN', 'SE'], (64, 64), batch=2, repeat=1, training=False)
+    networks = [module for module in built if hasattr(module, 'res_layers')]
+    assert len(networks) == 3
+    assert all(parameter.any() for network in networks for parameter in network.parameters())
+
+
 def test_ratios_are_to_the_plain_network(result):
     rows = {row['name']: row for row in result['rows']}
     assert list(rows) == ['plain', 'SE', 'EAN']
