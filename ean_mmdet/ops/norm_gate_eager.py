@@ -129,9 +129,11 @@ def _gate_gradients(x, grad, sign, residual_grad, mean, rstd, scale, shift, out=
     """Gradients of planes (P, H · W), in ``out`` if that has the arithmetic's type, of scale and of shift (k,)."""
     (planes, pixels), channels = x.shape, len(scale)
     x, grad = x.to(scale.dtype), _stop(grad, sign, residual_grad).to(scale.dtype)
-    # A batch norm in evaluation mode, each plane a channel: (x - mean) / sqrt(rstd^-2) · scale + shift.
-    vectors = (_repeated(scale, planes), _repeated(shift, planes), mean, rstd.pow(-2))
-    mask = torch.batch_norm(x[None], *vectors, False, 0.0, 0.0, False)[0].sigmoid_()
+    # The mask's argument as one factor and one offset a plane, scale · x̂ + shift = factor · x + offset. The two steps
+    # take two thirds of the time of a batch norm in evaluation mode, which has the same formula.
+    factor = rstd.view(-1, channels) * scale
+    offset = torch.addcmul(shift, factor, mean.view(-1, channels), value=-1)
+    mask = torch.mul(x, factor.view(planes, 1)).add_(offset.view(planes, 1)).sigmoid_()
     gated = torch.mul(grad, mask, out=None if out is None or out.dtype != x.dtype else out)
     # The gradient of the mask's argument, g · x · q · (1 - q), takes the mask's place.
     du = torch.addcmul(gated, gated, mask, value=-1, out=mask).mul_(x)
