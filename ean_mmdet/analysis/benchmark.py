@@ -128,8 +128,11 @@ def benchmark(
             memory[name] = peak_memory(function, place)
             progress(f'{pass_}: {name}, peak memory {memory[name] / 2**20:.0f} MiB')
         synchronize(place)
-        progress(f'{pass_}: {repeat} rounds of {len(functions)} networks')
-        times = interleave(functions, place, repeat)
+
+        def told(rounds: int, what: str = f'{pass_}: {{}} of {repeat} rounds of {len(functions)} networks') -> None:
+            progress(what.format(rounds))
+
+        times = interleave(functions, place, repeat, progress=told)
         for name, seconds in times.items():
             rows[name]['passes'][pass_] = dict(
                 seconds=seconds,

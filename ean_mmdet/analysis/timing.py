@@ -18,7 +18,11 @@ FLUSH_BYTES = 256 << 20
 
 
 def interleave(
-    functions: dict[str, Callable[[], object]], device: torch.device, repeat: int, least: float = 0.005
+    functions: dict[str, Callable[[], object]],
+    device: torch.device,
+    repeat: int,
+    least: float = 0.005,
+    progress: Callable[[int], object] = lambda rounds: None,
 ) -> dict[str, float]:
     """Median time of one call of each function, in seconds.
 
@@ -30,6 +34,7 @@ def interleave(
         repeat: Rounds.
         least: Shortest time of a measurement on a CPU, in seconds; quicker functions are called several times for one.
             Defaults to 0.005.
+        progress: Called with the number of rounds done, after each. Defaults to doing nothing.
     """
     names, times = list(functions), {name: [] for name in functions}
     calls = {}
@@ -44,6 +49,7 @@ def interleave(
         shift = round_ % len(names)
         for name in names[shift:] + names[:shift]:
             times[name].append(_time(functions[name], device, calls[name]))
+        progress(round_ + 1)
     return {name: median(values) for name, values in times.items()}
 
 

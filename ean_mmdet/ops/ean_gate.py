@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .norm_gate import in_one_type, norm_gate, norm_gate_gradients, norm_gate_with_statistics
+from .norm_gate_eager import in_type
 
 WEIGHT_NORMS = ('l2', 'rms', 'l1')
 
@@ -60,7 +61,7 @@ def ean_gate(
         shapes = ', '.join(str(tuple(v.shape)) for v in (weight, bias, alpha, delta))
         raise ValueError(f'ean_gate: weight, bias, alpha and delta must be of one shape (C / G,), got {shapes}')
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    vectors = [v if v.dtype == dtype else v.to(dtype) for v in (weight, bias, alpha, delta)]
+    vectors = [in_type(v, dtype) for v in (weight, bias, alpha, delta)]
     if not torch.is_grad_enabled():
         scale, shift, *_ = _fold(*vectors, weight_norm, eps)
         return norm_gate(x, scale, shift, eps, residual, activation, inplace)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from . import norm_gate_eager
+from .norm_gate_eager import in_type
 
 BACKENDS = ('eager', 'triton')
 TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -140,7 +141,7 @@ def _checked(
     if activation not in (None, 'relu'):
         raise ValueError(f"norm_gate: activation must be 'relu' or None, got {activation!r}")
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return scale.to(dtype), shift.to(dtype)
+    return in_type(scale, dtype), in_type(shift, dtype)
 
 
 def _backend(x: Tensor) -> ModuleType:

@@ -74,12 +74,12 @@ def backward(
 
 
 def _forward_contiguous(x, scale, shift, eps, residual, relu, inplace):
-    shape, (planes, pixels) = x.shape[:2], _plane_shape(x)
+    (samples, channels), (planes, pixels) = x.shape[:2], _plane_shape(x)
     if x.device.type != 'cpu' or x.numel() <= WHOLE * torch.get_num_threads():
         y, mean, rstd = _gate(x, residual, planes, pixels, scale, shift, eps, relu, x if inplace else None)
         if y.dtype != x.dtype:
             y = x.copy_(y) if inplace else y.to(x.dtype)
-        return y, mean.view(shape), rstd.view(shape)
+        return y, mean.view(samples, channels), rstd.view(samples, channels)
     rows, residual_rows = (t if t is None else t.view(planes, pixels) for t in (x, residual))
     y = rows if inplace else torch.empty_like(rows)
     mean, rstd = scale.new_empty(planes), scale.new_empty(planes)
@@ -90,12 +90,12 @@ def _forward_contiguous(x, scale, shift, eps, residual, relu, inplace):
             if result is not to:
                 to.copy_(result.view(to.shape))
     # Not a view for autograd, which would refuse the `out += identity` of MMDetection's blocks.
-    return _unsafe_view(y, x.shape), mean.view(shape), rstd.view(shape)
+    return _unsafe_view(y, x.shape), mean.view(samples, channels), rstd.view(samples, channels)
 
 
 def _gate(x, residual, planes, pixels, scale, shift, eps, relu, out=None):
     """Gate planes, in ``out`` if that has the arithmetic's type. Scale and shift (k,) recur every k planes."""
-    x, channels = x.to(scale.dtype), len(scale)
+    x, channels = in_type(x, scale.dtype), len(scale)
     # Every k planes are to the group norm a sample of k channels, each a group.
     mask, mean, rstd = torch.native_group_norm(x, scale, shift, planes // channels, channels, pixels, channels, eps)
     y = torch.mul(x, mask.sigmoid_(), out=mask if out is None or out.dtype != x.dtype else out)
@@ -111,7 +111,7 @@ def _backward_contiguous(grad, x, scale, shift, mean, rstd, sign, residual_grad)
     size = _block_planes(x, planes, pixels)
     if planes <= size:
         dx, dscale, dshift = _gate_gradients(*rows, mean, rstd, scale, shift)
-        return dx.to(x.dtype).view(x.shape), dscale, dshift
+        return in_type(dx, x.dtype).view_as(x), dscale, dshift
     dx = x.new_empty(planes, pixels)
     size, scale, shift = _blocked_vectors(size, planes, scale, shift)
     parts = []
@@ -122,13 +122,13 @@ def _backward_contiguous(grad, x, scale, shift, mean, rstd, sign, residual_grad)
             out.copy_(dx_block)
         parts.append(vectors)
     join = torch.cat if len(scale) == planes else lambda vectors: torch.stack(vectors).sum(0)
-    return dx.view(x.shape), *(join(vectors) for vectors in zip(*parts))
+    return dx.view_as(x), *(join(vectors) for vectors in zip(*parts))
 
 
 def _gate_gradients(x, grad, sign, residual_grad, mean, rstd, scale, shift, out=None):
     """Gradients of planes (P, H · W), in ``out`` if that has the arithmetic's type, of scale and of shift (k,)."""
     (planes, pixels), channels = x.shape, len(scale)
-    x, grad = x.to(scale.dtype), _stop(grad, sign, residual_grad).to(scale.dtype)
+    x, grad = (in_type(t, scale.dtype) for t in (x, _stop(grad, sign, residual_grad)))
     # The mask's argument as one factor and one offset a plane, scale · x̂ + shift = factor · x + offset. The two steps
     # take two thirds of the time of a batch norm in evaluation mode, which has the same formula.
     factor = rstd.view(-1, channels) * scale
@@ -207,6 +207,11 @@ def _backward_channels_last(grad, x, scale, shift, mean, rstd, sign, residual_gr
             product = scratch[0, : len(xs), : xs.shape[1]]
             dxs.add_(torch.mul(xs, slope, out=product).add_(constant))
     return dx.to(x.dtype), dscale, dshift
+
+
+def in_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Tensor.to, without the 2 µs that it takes to find nothing to do."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _stop(grad, sign, residual_grad):

@@ -8,9 +8,10 @@ CPU = torch.device('cpu')
 
 def test_functions_take_turns_in_changing_order():
     calls = []
-    times = interleave({name: lambda name=name: calls.append(name) for name in 'abc'}, CPU, repeat=3, least=0)
+    functions = {name: lambda name=name: calls.append(name) for name in 'abc'}
+    times = interleave(functions, CPU, repeat=3, least=0, progress=lambda rounds: calls.append(str(rounds)))
     assert set(times) == set('abc') and all(seconds > 0 for seconds in times.values())
-    assert ''.join(calls) == 'aabbcc' + 'abc' + 'bca' + 'cab'
+    assert ''.join(calls) == 'aabbcc' + 'abc1' + 'bca2' + 'cab3'
 
 
 def test_quick_functions_are_called_several_times_for_one_measurement():
