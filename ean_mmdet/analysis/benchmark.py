@@ -242,25 +242,38 @@ def _draw(axes: Axes, rows: list[dict], pass_: str) -> None:
     ]
     plain = next(speed for _, speed, name in points if name == PLAIN)
     axes.axhline(plain, color='0.6', linewidth=1, linestyle='--', zorder=0)
-    # Modules without parameters to speak of stand in one column: their names go to both sides in turn, by speed.
-    for index, (params, speed, name) in enumerate(sorted(points, key=lambda point: point[1])):
-        color = {'EAN': '#D55E00', PLAIN: '#000000'}.get(name, '#0072B2')
-        axes.scatter(params, speed, color=color, s=45 if name in ('EAN', PLAIN) else 28, zorder=2)
-        side = 1 if index % 2 else -1
-        axes.annotate(
-            name,
-            (params, speed),
-            xytext=(7 * side, 0),
-            textcoords='offset points',
-            ha='left' if side == 1 else 'right',
-            va='center',
-            color=color,
-            fontsize=9,
-            fontweight='bold' if name == 'EAN' else None,
-        )
+    width = max(points)[0] - min(points)[0] or 1
+    # Modules without parameters to speak of stand in one column: names that would cover each other move down.
+    for column in _columns(points, gap=width / 4):
+        height = float('inf')
+        for params, speed, name in sorted(column, key=lambda point: -point[1]):
+            color = {'EAN': '#D55E00', PLAIN: '#000000'}.get(name, '#0072B2')
+            axes.scatter(params, speed, color=color, s=45 if name in ('EAN', PLAIN) else 28, zorder=2)
+            height = min(speed, height - 0.05 * plain)
+            axes.annotate(
+                name,
+                (params, speed),
+                xytext=(max(column)[0] + 0.06 * width, height),
+                va='center',
+                color=color,
+                fontsize=9,
+                fontweight='bold' if name == 'EAN' else None,
+                bbox=dict(facecolor='white', edgecolor='none', pad=1),
+                arrowprops=dict(arrowstyle='-', color='0.7', linewidth=0.6),
+            )
     axes.margins(0.18)
     axes.set_ylim(bottom=0)
     axes.set_title(pass_)
     axes.set_xlabel('parameters (M)')
     axes.set_ylabel('images / s')
     axes.grid(alpha=0.25)
+
+
+def _columns(points: list[tuple[float, float, str]], gap: float) -> list[list[tuple[float, float, str]]]:
+    """Points (parameters, speed, name), apart where their parameters are more than ``gap`` apart."""
+    columns = []
+    for point in sorted(points):
+        if not columns or point[0] - columns[-1][-1][0] > gap:
+            columns.append([])
+        columns[-1].append(point)
+    return columns
