@@ -129,10 +129,8 @@ def benchmark(
             progress(f'{pass_}: {name}, peak memory {memory[name] / 2**20:.0f} MiB')
         synchronize(place)
 
-        def told(rounds: int, what: str = f'{pass_}: {{}} of {repeat} rounds of {len(functions)} networks') -> None:
-            progress(what.format(rounds))
-
-        times = interleave(functions, place, repeat, progress=told)
+        done = f'{pass_}: {{}} of {repeat} rounds of {len(functions)} networks'
+        times = interleave(functions, place, repeat, progress=lambda rounds, done=done: progress(done.format(rounds)))
         for name, seconds in times.items():
             rows[name]['passes'][pass_] = dict(
                 seconds=seconds,

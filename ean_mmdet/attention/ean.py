@@ -89,8 +89,8 @@ class EAN(BaseModule):
             x: The feature map.
             residual: Added to the gated map, of its shape. Defaults to None.
             activation: ``'relu'`` or None, applied last. Defaults to None.
-            inplace: Whether the result may be written over ``x``, as it is where no gradient is recorded.
-                Defaults to False.
+            inplace: Whether the result may be written over ``x``, as it is under ``torch.no_grad`` and
+                ``torch.inference_mode``; who keeps ``x``, a hook say, then finds the result there. Defaults to False.
         """
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(

@@ -5,6 +5,7 @@ Place: Li, Li and Wen, AAAI 2024, 'Integration Strategy'. Everything else is MMD
 
 from __future__ import annotations
 
+import torch
 from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmengine.registry import MODELS
@@ -30,7 +31,9 @@ class FusedTail:
         identity = x if self.downsample is None else self.downsample(x)
         last = getattr(self, names[-1]) if names else None
         if isinstance(last, EAN):
-            return last(self.forward_plugin(out, names[:-1]), identity, 'relu', inplace=True)
+            # Asked here: checkpointing of the EAN alone may turn gradients off for it and needs its input again.
+            overwrite = not torch.is_grad_enabled()
+            return last(self.forward_plugin(out, names[:-1]), identity, 'relu', overwrite)
         return self.relu(self.forward_plugin(out, names) + identity)
 
     def forward(self, x: Tensor) -> Tensor:

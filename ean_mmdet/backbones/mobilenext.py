@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.utils import make_divisible
 from mmengine.model import BaseModule
@@ -86,7 +87,7 @@ class SandglassBlock(BaseModule):
         if self.depthwise2 is not None:
             x = self.depthwise2(x)
         if isinstance(self.attention, EAN):
-            return self.attention(x, identity, inplace=True)
+            return self.attention(x, identity, None, not torch.is_grad_enabled())
         if self.attention is not None:
             x = self.attention(x)
         return x if identity is None else x + identity

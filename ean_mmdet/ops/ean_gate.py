@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .norm_gate import in_one_type, norm_gate, norm_gate_gradients, norm_gate_with_statistics
-from .norm_gate_eager import in_type
+from .dtypes import arithmetic_type, in_one_type, in_type
+from .norm_gate import norm_gate, norm_gate_gradients, norm_gate_with_statistics
 
 WEIGHT_NORMS = ('l2', 'rms', 'l1')
 
@@ -60,12 +60,12 @@ def ean_gate(
     if weight.dim() != 1 or not weight.shape == bias.shape == alpha.shape == delta.shape:
         shapes = ', '.join(str(tuple(v.shape)) for v in (weight, bias, alpha, delta))
         raise ValueError(f'ean_gate: weight, bias, alpha and delta must be of one shape (C / G,), got {shapes}')
-    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    x, residual = in_one_type(x, residual)
+    dtype = arithmetic_type(x)
     vectors = [in_type(v, dtype) for v in (weight, bias, alpha, delta)]
     if not torch.is_grad_enabled():
         scale, shift, *_ = _fold(*vectors, weight_norm, eps)
         return norm_gate(x, scale, shift, eps, residual, activation, inplace)
-    x, residual = in_one_type(x, residual)
     return _EANGate.apply(x, *vectors, weight_norm, eps, residual, activation)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from . import norm_gate_eager
-from .norm_gate_eager import in_type
+from .dtypes import arithmetic_type, in_one_type, in_type
 
 BACKENDS = ('eager', 'triton')
 TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -57,8 +57,9 @@ def norm_gate(
         eps: Added to the variance. Defaults to 1e-5.
         residual: Summand to the gated feature map, of the shape of ``x``. Defaults to None.
         activation: ``'relu'`` or None. Defaults to None.
-        inplace: Whether the result may be written over ``x``, as it is where no gradient is recorded and nothing is
-            compiled. Defaults to False.
+        inplace: Whether the result may be written over ``x``, as it is under ``torch.no_grad`` and
+            ``torch.inference_mode`` unless something is in the way: ``torch.compile``, ``torch.func``, a residual in
+            the memory of ``x``, gaps or overlaps in that memory. Defaults to False.
 
     Returns:
         The gated feature map, of the shape, type and memory format of ``x``; of the wider type where ``residual`` has
@@ -71,7 +72,7 @@ def norm_gate(
         RuntimeError: ``EAN_BACKEND`` forces an implementation that can't run here.
     """
     x, residual = in_one_type(x, residual)
-    if inplace and residual is not x and _below_autograd():
+    if inplace and _may_overwrite(x, residual):
         scale, shift = _checked(x, scale, shift, residual, activation)
         _call(_norm_gate_, x, scale, shift, eps, residual, activation == 'relu')
         return x
@@ -108,14 +109,6 @@ def norm_gate_gradients(
     return dx, dscale, dshift, (dresidual if relu else grad) if wants_residual else None
 
 
-def in_one_type(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """``x`` and ``residual`` in the wider of their types."""
-    if residual is None or residual.dtype == x.dtype:
-        return x, residual
-    dtype = torch.promote_types(x.dtype, residual.dtype)
-    return x.to(dtype), residual.to(dtype)
-
-
 def _checked(
     x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, activation: str | None
 ) -> tuple[Tensor, Tensor]:
@@ -140,7 +133,7 @@ def _checked(
         )
     if activation not in (None, 'relu'):
         raise ValueError(f"norm_gate: activation must be 'relu' or None, got {activation!r}")
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    dtype = arithmetic_type(x)
     return in_type(scale, dtype), in_type(shift, dtype)
 
 
@@ -211,10 +204,12 @@ def _forward_(x, scale, shift, eps, residual, relu):
     if x.numel() == 0:
         return
     layout = _memory_format(x)
-    dense, residual = (t if t is None else t.contiguous(memory_format=layout) for t in (x, residual))
-    _backend(x).forward(dense, scale.contiguous(), shift.contiguous(), eps, residual, relu, layout, inplace=True)
-    if dense is not x:
-        x.copy_(dense)
+    if not x.is_contiguous(memory_format=layout):
+        raise ValueError(f'norm_gate_: x must be contiguous or channels_last, got strides {x.stride()}')
+    residual = residual if residual is None else residual.contiguous(memory_format=layout)
+    _backend(x).forward(x, scale.contiguous(), shift.contiguous(), eps, residual, relu, layout, inplace=True)
+    if not x.is_inference():
+        torch.autograd.graph.increment_version(x)  # which Triton's kernels don't
 
 
 def _forward_meta(x, scale, shift, eps, residual, relu):
@@ -241,8 +236,22 @@ def _backward_meta(grad, x, scale, shift, mean, rstd, sign, wants_residual):
 
 
 def _below_autograd() -> bool:
-    """Whether operators can be called past their autograd kernels: no gradient is recorded, and nothing compiled."""
-    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether operators can be called past their autograd kernels: gradients are off, and nothing is traced."""
+    return (
+        not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def _may_overwrite(x: Tensor, residual: Tensor | None) -> bool:
+    """Whether :func:`norm_gate` can work in place."""
+    return (
+        _below_autograd()
+        and x.is_contiguous(memory_format=_memory_format(x))
+        and (not x.is_inference() or torch.is_inference_mode_enabled())
+        and (residual is None or residual.untyped_storage()._cdata != x.untyped_storage()._cdata)
+    )
 
 
 def _call(operator, *arguments):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .dtypes import in_type
+
 # Elements of a block for each thread. A megabyte of float32: blocks half and twice as large were slower on a core with
 # 2 MB of L2, smaller ones by their number.
 BLOCK = 1 << 18
@@ -35,8 +37,8 @@ def forward(
     """Gate ``x``, which has the ``layout`` contiguous or channels_last, as the ``residual`` has.
 
     Returns:
-        The gated map in that layout, ``x`` itself if ``inplace``, and each plane's mean and 1 / sqrt(var + eps), shape
-        (N, C).
+        The gated map in that layout, in the memory of ``x`` if ``inplace``, and each plane's mean and
+        1 / sqrt(var + eps), shape (N, C).
     """
     gate = _forward_channels_last if layout is torch.channels_last else _forward_contiguous
     return gate(x, scale, shift, eps, residual, relu, inplace)
@@ -207,11 +209,6 @@ def _backward_channels_last(grad, x, scale, shift, mean, rstd, sign, residual_gr
             product = scratch[0, : len(xs), : xs.shape[1]]
             dxs.add_(torch.mul(xs, slope, out=product).add_(constant))
     return dx.to(x.dtype), dscale, dshift
-
-
-def in_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Tensor.to, without the 2 µs that it takes to find nothing to do."""
-    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _stop(grad, sign, residual_grad):

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from mmdet.models.backbones import ResNet
+from mmengine.runner import turn_on_activation_checkpointing
 from torch import nn
 
 from ean_mmdet.attention import EAN
@@ -104,15 +105,20 @@ def test_resnet_block(operations, block_type, downsample, with_cp):
     assert set(operations) == {(True, 'relu')}
 
 
-@pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock, SandglassBlock])
-def test_in_place_without_gradients(block_type):
-    """The result lies where the last norm's output was, and neither it nor the input differs for that."""
+def make_block(block_type):
+    """A block with EAN, and the name of its last norm."""
     if block_type is SandglassBlock:
         block, norm = block_type(24, 24, 8, attention=dict(type='EAN', groups=4)), 'depthwise2'
     else:
         plugins = [dict(cfg=dict(type='EAN', groups=4), position=EAN_AT[block_type])]
         block, norm = block_type(24, 24 // block_type.expansion, plugins=plugins), f'bn{EAN_AT[block_type][-1]}'
-    scatter(block).eval()
+    return scatter(block).eval(), norm
+
+
+@pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock, SandglassBlock])
+def test_in_place_without_gradients(block_type):
+    """The result lies where the last norm's output was, and neither it nor the input differs for that."""
+    block, norm = make_block(block_type)
     places = []
     block.get_submodule(norm).register_forward_hook(lambda module, args, y: places.append(y.data_ptr()))
     x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
@@ -124,6 +130,23 @@ def test_in_place_without_gradients(block_type):
     assert y.data_ptr() == places[1]
     torch.testing.assert_close(y, expected.detach())
     torch.testing.assert_close(x, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock, SandglassBlock])
+def test_checkpointing_of_the_ean_alone(block_type):
+    """As mmengine's activation_checkpointing does it: gradients are off when the EAN runs first."""
+    block, _ = make_block(block_type)
+    checkpointed = copy.deepcopy(block)
+    names = [name for name, module in block.named_modules() if isinstance(module, EAN)]
+    turn_on_activation_checkpointing(checkpointed, names)
+    x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
+    results = []
+    for module in (block, checkpointed):
+        leaf = x.clone().requires_grad_()
+        y = module(leaf)
+        y.cos().sum().backward()
+        results.append((y, leaf.grad, *(p.grad for p in module.parameters())))
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock])

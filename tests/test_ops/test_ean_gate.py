@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -79,9 +80,30 @@ def test_second_derivatives_are_refused():
 
 def test_half_precision_is_folded_in_float32():
     inputs = [t.detach().half() for t in make_inputs()]
+    # Σ γ² = 3 · 300² is more than half precision holds.
+    inputs[1].fill_(300)
+    inputs[3].div_(300)
     y = gate(inputs)
     assert y.dtype == torch.float16
     torch.testing.assert_close(y.double(), plain([t.double() for t in inputs]), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize('layout', FORMATS)
+def test_mixed_types(layout):
+    """Every input in float32 or float64: the result has the wider type of the maps, gradients that of their input."""
+    random = make_inputs(layout=layout, residual=True)
+    for dtypes in itertools.product([torch.float32, torch.float64], repeat=6):
+        inputs = [t.detach().to(dtype).requires_grad_() for t, dtype in zip(random, dtypes)]
+        exact = [t.detach().double().requires_grad_() for t in inputs]
+        y, expected = gate(inputs, 'relu'), plain(exact, 'relu')
+        assert y.dtype == torch.promote_types(dtypes[0], dtypes[5])
+        tolerance = 1e-9 if y.dtype == torch.float64 else 1e-4
+        torch.testing.assert_close(y.double(), expected, rtol=tolerance, atol=tolerance)
+        for mine, theirs, of in zip(
+            *(torch.autograd.grad(r.sum(), i) for r, i in ((y, inputs), (expected, exact))), inputs
+        ):
+            assert mine.dtype == of.dtype
+            torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_half_parameters_and_mixed_residual():

@@ -119,16 +119,16 @@ def test_in_place(monkeypatch, block, dtype, layout):
         arguments = dict(residual=rest[0] if rest else None, activation=activation)
         expected = norm_gate(x, scale, shift, **arguments)
         with torch.no_grad():
-            for given in (x.clone(memory_format=torch.preserve_format), torch.cat([x, x], 1)[:, ::2].copy_(x)):
-                y = norm_gate(given, scale, shift, **arguments, inplace=True)
-                assert y is given
-                torch.testing.assert_close(y, expected)
+            given = x.clone(memory_format=torch.preserve_format)
+            y = norm_gate(given, scale, shift, **arguments, inplace=True)
+            assert y is given and y._version > 0
+            torch.testing.assert_close(y, expected)
             for other in (x, x.float() if dtype is torch.float64 else x.double()):
                 y = norm_gate(x.clone(), scale, shift, residual=other, inplace=True)
                 torch.testing.assert_close(y, norm_gate(x, scale, shift, residual=other))
-            same = x.clone()
-            y = norm_gate(same, scale, shift, residual=same, inplace=True)
-            torch.testing.assert_close(y, norm_gate(x, scale, shift, residual=x))
+            for residual in (given := x.clone(), given.detach()):
+                y = norm_gate(given, scale, shift, residual=residual, inplace=True)
+                torch.testing.assert_close(y, norm_gate(x, scale, shift, residual=x))
 
 
 def test_not_in_place_where_a_gradient_is_wanted():
@@ -136,6 +136,24 @@ def test_not_in_place_where_a_gradient_is_wanted():
     before = x.detach().clone()
     y = norm_gate(x, scale, shift, inplace=True)
     assert y.requires_grad and torch.equal(x, before)
+
+
+def test_not_in_place_where_that_can_not_be():
+    x, scale, shift = (t.detach() for t in make_inputs((2, 4, 5, 6)))
+    expected = norm_gate(x, scale, shift)
+    with torch.inference_mode():
+        of_inference = x.clone()
+    with torch.no_grad():
+        for given in (torch.cat([x, x], 1)[:, ::2].copy_(x), of_inference):
+            torch.testing.assert_close(norm_gate(given, scale, shift, inplace=True), expected)
+            torch.testing.assert_close(given, x, rtol=0, atol=0)
+        expanded = x[:, :1].expand(-1, 4, -1, -1)
+        y = norm_gate(expanded, scale, shift, inplace=True)
+        torch.testing.assert_close(y, norm_gate(expanded.contiguous(), scale, shift))
+        many = torch.func.vmap(lambda x: norm_gate(x, scale, shift, inplace=True))(torch.stack([x, 2 * x]))
+        torch.testing.assert_close(many, torch.stack([expected, norm_gate(2 * x, scale, shift)]))
+        with pytest.raises(ValueError, match='x must be contiguous or channels_last, got strides'):
+            torch.ops.ean_mmdet.norm_gate_(expanded, scale, shift, 1e-5, None, False)
 
 
 @pytest.mark.parametrize('layout', FORMATS)
@@ -401,6 +419,8 @@ def test_input_is_checked():
         norm_gate(x[0], vector, vector)
     with pytest.raises(ValueError, match=r'shift must be of shape \(C,\) = \(4,\).*got \(3,\)'):
         norm_gate(x, vector, vector[:3])
+    with pytest.raises(TypeError, match=r'floating-point type, got torch\.int64'):
+        norm_gate(x.long(), vector, vector, residual=x)
     with pytest.raises(TypeError, match=r'floating-point type, got torch\.int64'):
         norm_gate(x.long(), vector, vector)
     with pytest.raises(ValueError, match=r'residual must be of the shape of x, \(1, 4, 2, 2\)'):
