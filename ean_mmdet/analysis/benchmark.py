@@ -128,9 +128,8 @@ def benchmark(
             memory[name] = peak_memory(function, place)
             progress(f'{pass_}: {name}, peak memory {memory[name] / 2**20:.0f} MiB')
         synchronize(place)
-
-        done = f'{pass_}: {{}} of {repeat} rounds of {len(functions)} networks'
-        times = interleave(functions, place, repeat, progress=lambda rounds, done=done: progress(done.format(rounds)))
+        line = f'{pass_}: {{}} of {repeat} rounds of {len(functions)} networks'
+        times = interleave(functions, place, repeat, progress=lambda rounds, line=line: progress(line.format(rounds)))
         for name, seconds in times.items():
             rows[name]['passes'][pass_] = dict(
                 seconds=seconds,

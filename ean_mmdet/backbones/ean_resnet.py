@@ -31,9 +31,9 @@ class FusedTail:
         identity = x if self.downsample is None else self.downsample(x)
         last = getattr(self, names[-1]) if names else None
         if isinstance(last, EAN):
-            # Asked here: checkpointing of the EAN alone may turn gradients off for it and needs its input again.
-            overwrite = not torch.is_grad_enabled()
-            return last(self.forward_plugin(out, names[:-1]), identity, 'relu', overwrite)
+            # Asked here: checkpointing may turn gradients off for the EAN alone, which then needs its input again.
+            inplace = not torch.is_grad_enabled()
+            return last(self.forward_plugin(out, names[:-1]), identity, 'relu', inplace)
         return self.relu(self.forward_plugin(out, names) + identity)
 
     def forward(self, x: Tensor) -> Tensor:

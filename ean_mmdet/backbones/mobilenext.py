@@ -87,7 +87,9 @@ class SandglassBlock(BaseModule):
         if self.depthwise2 is not None:
             x = self.depthwise2(x)
         if isinstance(self.attention, EAN):
-            return self.attention(x, identity, None, not torch.is_grad_enabled())
+            # Asked here: checkpointing may turn gradients off for the EAN alone, which then needs its input again.
+            inplace = not torch.is_grad_enabled()
+            return self.attention(x, identity, None, inplace)
         if self.attention is not None:
             x = self.attention(x)
         return x if identity is None else x + identity

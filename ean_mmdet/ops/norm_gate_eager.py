@@ -131,10 +131,8 @@ def _gate_gradients(x, grad, sign, residual_grad, mean, rstd, scale, shift, out=
     """Gradients of planes (P, H · W), in ``out`` if that has the arithmetic's type, of scale and of shift (k,)."""
     (planes, pixels), channels = x.shape, len(scale)
     x, grad = (in_type(t, scale.dtype) for t in (x, _stop(grad, sign, residual_grad)))
-    # The mask's argument as one factor and one offset a plane, scale · x̂ + shift = factor · x + offset. The two steps
-    # take two thirds of the time of a batch norm in evaluation mode, which has the same formula.
-    factor = rstd.view(-1, channels) * scale
-    offset = torch.addcmul(shift, factor, mean.view(-1, channels), value=-1)
+    factor, offset = _mask_argument(scale, shift, mean.view(-1, channels), rstd.view(-1, channels))
+    # Two thirds of the time of a batch norm in evaluation mode, which has the same formula.
     mask = torch.mul(x, factor.view(planes, 1)).add_(offset.view(planes, 1)).sigmoid_()
     gated = torch.mul(grad, mask, out=None if out is None or out.dtype != x.dtype else out)
     # The gradient of the mask's argument, g · x · q · (1 - q), takes the mask's place.
@@ -156,15 +154,14 @@ def _forward_channels_last(x, scale, shift, eps, residual, relu, inplace):
     count, rows = _block_pixels(x, channels, pixels)
     scratch = scale.new_empty(min(count, samples), min(rows, pixels), channels)
     for xs, ys, residuals, means, rstds in _blocks(count, x_rows, y_rows, residual_rows, mean, rstd):
-        xs = xs.to(scale.dtype)
+        xs = in_type(xs, scale.dtype)
         torch.mean(xs, 1, keepdim=True, out=means)
         rstds.zero_()
         for (block,) in _blocks(rows, xs, dim=1):
             centred = torch.sub(block, means, out=scratch[: len(block), : block.shape[1]])
             rstds += centred.square_().sum(1, keepdim=True)
         rstds.div_(pixels).add_(eps).rsqrt_()
-        factor = scale * rstds
-        offset = torch.addcmul(shift, factor, means, value=-1)
+        factor, offset = _mask_argument(scale, shift, means, rstds)
         for block, out, residual_block in _blocks(rows, xs, ys, residuals, dim=1):
             gated = out if out.dtype == scale.dtype and not inplace else scratch[: len(block), : block.shape[1]]
             torch.mul(block, factor, out=gated).add_(offset).sigmoid_().mul_(block)
@@ -180,9 +177,7 @@ def _forward_channels_last(x, scale, shift, eps, residual, relu, inplace):
 def _backward_channels_last(grad, x, scale, shift, mean, rstd, sign, residual_grad):
     samples, channels, height, width = x.shape
     pixels = height * width
-    # The mask's argument as one factor and one offset a plane: scale · x̂ + shift = factor · x + offset.
-    factor = _repeated(scale, channels) * rstd
-    offset = torch.addcmul(_repeated(shift, channels), factor, mean, value=-1)
+    factor, offset = _mask_argument(_repeated(scale, channels), _repeated(shift, channels), mean, rstd)
     # dx is written in two passes, so its running value needs the computation's type.
     dx = torch.empty_like(x, dtype=scale.dtype, memory_format=torch.channels_last)
     dscale, dshift = scale.new_zeros(2, samples, 1, channels)
@@ -193,8 +188,7 @@ def _backward_channels_last(grad, x, scale, shift, mean, rstd, sign, residual_gr
     for *block, means, rstds, factors, offsets, dscales, dshifts in _blocks(count, *maps, *vectors, dscale, dshift):
         for xs, grads, signs, residual_grads, dxs in _blocks(rows, *block, dim=1):
             mask, product = scratch[:, : len(xs), : xs.shape[1]]
-            xs = xs.to(scale.dtype)
-            grads = _stop(grads, signs, residual_grads).to(scale.dtype)
+            xs, grads = (in_type(t, scale.dtype) for t in (xs, _stop(grads, signs, residual_grads)))
             torch.mul(xs, factors, out=mask).add_(offsets).sigmoid_()
             torch.mul(grads, mask, out=dxs)
             du = torch.addcmul(dxs, dxs, mask, value=-1, out=mask).mul_(xs)
@@ -208,7 +202,13 @@ def _backward_channels_last(grad, x, scale, shift, mean, rstd, sign, residual_gr
         for xs, dxs in _blocks(rows, block[0], block[-1], dim=1):
             product = scratch[0, : len(xs), : xs.shape[1]]
             dxs.add_(torch.mul(xs, slope, out=product).add_(constant))
-    return dx.to(x.dtype), dscale, dshift
+    return in_type(dx, x.dtype), dscale, dshift
+
+
+def _mask_argument(scale, shift, mean, rstd):
+    """What the mask is the sigmoid of, scale · x̂ + shift, as one factor and one offset a plane: factor · x + offset."""
+    factor = scale * rstd
+    return factor, torch.addcmul(shift, factor, mean, value=-1)
 
 
 def _stop(grad, sign, residual_grad):
