@@ -9,7 +9,7 @@ from mmengine.runner import turn_on_activation_checkpointing
 from torch import nn
 
 from ean_mmdet.attention import EAN
-from ean_mmdet.backbones import EANResNet, MobileNeXt
+from ean_mmdet.backbones import EANMobileNeXt, EANResNet, MobileNeXt
 from ean_mmdet.backbones.ean_resnet import EANBasicBlock, EANBottleneck
 from ean_mmdet.backbones.mobilenext import SandglassBlock
 from tests.reference import plain_ean
@@ -213,7 +213,20 @@ def test_mobilenext(operations):
     assert len(operations) == 15
 
 
-def test_backbone_compiles_without_a_graph_break():
+@pytest.mark.parametrize(('backbone_type', 'arguments'), [(EANResNet, dict(depth=18)), (EANMobileNeXt, {})])
+def test_backbone_compiles_without_a_graph_break_and_exports(backbone_type, arguments):
+    backbone = scatter(backbone_type(**arguments)).eval()
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    expected = tuple(y.detach() for y in backbone(x))
+    for mode in (torch.enable_grad, torch.no_grad):
+        torch.compiler.reset()
+        with mode():
+            results = torch.compile(backbone, backend='aot_eager', fullgraph=True)(x)
+        torch.testing.assert_close(results, expected)
+    torch.testing.assert_close(torch.export.export(backbone, (x,)).module()(x), expected)
+
+
+def test_block_in_the_compilers_own_code():
     torch.compiler.reset()
     block = EANBottleneck(16, 4, plugins=[dict(cfg=dict(type='EAN', groups=4), position='after_conv3')])
     scatter(block).float().eval()
