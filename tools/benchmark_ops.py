@@ -15,8 +15,7 @@ def parse_args() -> argparse.Namespace:
     add_benchmark_arguments(parser, repeat=30)
     parser.add_argument('--network', nargs='+', choices=NETWORKS, default=list(NETWORKS), help='whose feature maps')
     parser.add_argument('--no-compile', action='store_true', help='leave torch.compile out, which takes minutes')
-    args = parse_benchmark(parser)
-    return args
+    return parse_benchmark(parser)
 
 
 def main() -> None:
@@ -38,7 +37,6 @@ def main() -> None:
     for name, value in result['environment'].items():
         console.print(f'{name}: {value}', highlight=False)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=1) + '\n')
         print(f'wrote {args.out}')
 

@@ -87,3 +87,14 @@ def test_tool(run_tool, tmp_path):
     assert out.with_suffix('.png').is_file()
     wrong = run_tool('benchmark.py', '--backbone', 'mobilenext', '--attention', 'AN', check=False)
     assert wrong.returncode == 2 and 'mobilenext can have EAN, CA' in wrong.stderr
+
+
+@pytest.mark.parametrize('tool', ['benchmark.py', 'benchmark_ops.py'])
+def test_a_file_that_can_not_be_written_is_refused_at_once(run_tool, tmp_path, tool):
+    (tmp_path / 'file').touch()
+    for out, message in (
+        (tmp_path / 'figures.png', 'must be a file whose name ends in .json'),
+        (tmp_path / 'file' / 'figures.json', 'its folder can not be made'),
+    ):
+        wrong = run_tool(tool, '--out', out, check=False)
+        assert wrong.returncode == 2 and f'--out {out}' in wrong.stderr and message in wrong.stderr
