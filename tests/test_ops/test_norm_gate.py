@@ -204,6 +204,24 @@ def test_any_strides(view):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize('layout', FORMATS)
+def test_no_layout_is_copied(monkeypatch, layout):
+    """The implementations get the caller's memory, forward and backward."""
+    seen = []
+    for name in ('forward', 'backward'):
+        original = getattr(norm_gate_eager, name)
+        monkeypatch.setattr(
+            norm_gate_eager, name, lambda *args, original=original: seen.append(args[:2]) or original(*args)
+        )
+    monkeypatch.setenv('EAN_BACKEND', 'eager')
+    x, scale, shift = make_inputs((2, 6, 7, 5), layout=layout)
+    y = norm_gate(x, scale, shift)
+    grad = torch.randn_like(y)
+    y.backward(grad)
+    (given, _), (given_grad, given_back) = seen
+    assert given.data_ptr() == given_back.data_ptr() == x.data_ptr() and given_grad.data_ptr() == grad.data_ptr()
+
+
 def test_sliced_channels_last_stays_channels_last():
     x = torch.randn(2, 8, 5, 6).to(memory_format=torch.channels_last)
     assert norm_gate(x[:, :4], torch.ones(4), torch.ones(4)).is_contiguous(memory_format=torch.channels_last)
