@@ -8,6 +8,8 @@ import subprocess
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import master_only
+from mmengine.hooks import LoggerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -16,7 +18,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     """Build the runner of a config.
 
     mmengine's own launchers select a CUDA device; where there is none, this starts the process group over gloo and
-    wraps the model without a device.
+    wraps the model without a device. Of several processes the main one alone writes the JSON file of a test's results:
+    mmengine 0.10 lets all write it at once, which can leave a broken file.
 
     Args:
         config: The whole config, ``work_dir`` included.
@@ -31,7 +34,11 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
             broadcast_buffers=False,
             find_unused_parameters=config.get('find_unused_parameters', False),
         )
-    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    for hook in runner.hooks:
+        if isinstance(hook, LoggerHook):
+            hook.after_test_epoch = master_only(hook.after_test_epoch)
+    return runner
 
 
 def _init_cpu_process_group(launcher: str) -> None:
