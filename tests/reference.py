@@ -1,5 +1,7 @@
 """EAN straight from the paper's Eq. 5 to 9, in the plainest PyTorch: what the fast code is held to."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 
@@ -36,3 +38,26 @@ def plain_ean(
     weighted = importance.view(vector) * group_norm  # Eq. 7
     mask = 1 / (1 + torch.exp(-(alpha.view(vector) * weighted + delta.view(vector))))  # Eq. 8
     return (mask * grouped).reshape(x.shape)  # Eq. 9
+
+
+def plain_batch_norm_gate(
+    z: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    norm_weight: Tensor | None = None,
+    norm_bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    residual: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """PyTorch's own batch norm and :func:`plain_norm_gate`."""
+    x = torch.nn.functional.batch_norm(
+        z, running_mean, running_var, norm_weight, norm_bias, training or running_mean is None, momentum
+    )
+    repeats = z.shape[1] // len(scale)
+    y = plain_norm_gate(x, scale.repeat(repeats), shift.repeat(repeats))
+    y = y if residual is None else y + residual
+    return y.relu() if relu else y

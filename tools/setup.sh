@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the environment: .venv/ in the repository root (or $EAN_VENV) with everything in requirements.txt and this
-# package, editable. Done at once where it is up to date.
+# package, editable, its kernels for CPUs compiled. Done at once where it is up to date.
 #   bash tools/setup.sh
 # Environment:
 #   EAN_VENV         where the environment goes (default: .venv)
@@ -19,7 +19,7 @@ needed_gib=9
 say() { printf '%s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-state=$(cd "$root" && echo "$root" | cat - requirements.txt pyproject.toml tools/build_mmcv.py | cksum)
+state=$(cd "$root" && echo "$root" | cat - requirements.txt pyproject.toml setup.py ean_mmdet/ops/csrc/* tools/build_mmcv.py | cksum)
 if [ "$(cat "$venv/.ean_mmdet" 2>/dev/null)" = "$state" ]; then
     say "The environment in $venv is up to date."
     exit 0

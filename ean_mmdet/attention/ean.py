@@ -15,6 +15,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ops import WEIGHT_NORMS, ean_gate
+from .checks import check_divisible, check_feature_map
 
 
 @MODELS.register_module()
@@ -62,12 +63,7 @@ class EAN(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if groups < 1 or in_channels < 1 or in_channels % groups:
-            divisors = [g for g in range(1, in_channels + 1) if in_channels % g == 0]
-            raise ValueError(
-                f'EAN: in_channels={in_channels} must be divisible by groups={groups}; '
-                f'groups can be one of {divisors} here'
-            )
+        check_divisible(self, in_channels, groups, 'groups')
         if weight_norm not in WEIGHT_NORMS:
             raise ValueError(f'EAN: weight_norm must be one of {", ".join(WEIGHT_NORMS)}, got {weight_norm!r}')
         self.in_channels = in_channels
@@ -92,10 +88,7 @@ class EAN(BaseModule):
             inplace: Whether the result may be written over ``x``, as it is under ``torch.no_grad`` and
                 ``torch.inference_mode``; who keeps ``x``, a hook say, then finds the result there. Defaults to False.
         """
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f'EAN: expected a feature map of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}'
-            )
+        check_feature_map(self, x, self.in_channels)
         vectors = self.weight, self.bias, self.alpha, self.delta
         return ean_gate(x, *vectors, self.weight_norm, self.eps, residual, activation, inplace)
 

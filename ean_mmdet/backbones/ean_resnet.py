@@ -1,40 +1,39 @@
-"""ResNet with EAN after the last norm of every block, before the residual addition, and fused with it and the ReLU.
+"""ResNet with EAN after the last norm of every block, fused with that norm, the residual addition and the ReLU.
 
 Place: Li, Li and Wen, AAAI 2024, 'Integration Strategy'. Everything else is MMDetection's ResNet.
 """
 
 from __future__ import annotations
 
-import torch
 from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..attention import EAN
+from ..attention.tail import tail, untouched
 
 
 class FusedTail:
-    """A residual block of MMDetection's that ends in EAN computes relu(EAN(x) + identity) in one operation.
+    """A residual block of MMDetection's whose last norm, plugins, addition and ReLU are :func:`.tail`.
 
-    A block whose last plugin isn't an EAN takes the ordinary path. The keys are the same either way.
+    The keys are MMDetection's.
     """
 
-    def branch(self, x: Tensor) -> Tensor:
-        """The convolutions, norms and plugins in front of the last place for plugins."""
+    def branch(self, x: Tensor) -> tuple[Tensor, bool]:
+        """What the last convolution gives, and whether nobody else sees it."""
+        raise NotImplementedError
+
+    def last(self) -> tuple[nn.Module, list[str]]:
+        """The last norm, and the names of the plugins behind it."""
         raise NotImplementedError
 
     def residual(self, x: Tensor) -> Tensor:
         """The whole block."""
-        out, names = self.branch(x), self.last_plugin_names
+        z, owned = self.branch(x)
         identity = x if self.downsample is None else self.downsample(x)
-        last = getattr(self, names[-1]) if names else None
-        if isinstance(last, EAN):
-            # Asked here: checkpointing may turn gradients off for the EAN alone, which then needs its input again.
-            inplace = not torch.is_grad_enabled()
-            return last(self.forward_plugin(out, names[:-1]), identity, 'relu', inplace)
-        return self.relu(self.forward_plugin(out, names) + identity)
+        norm, names = self.last()
+        return tail(z, norm, [getattr(self, name) for name in names], identity, self.relu, owned)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inplanes, H, W) → (N, planes · expansion, H / stride, W / stride)."""
@@ -46,18 +45,17 @@ class FusedTail:
 class EANBottleneck(FusedTail, Bottleneck):
     """MMDetection's bottleneck with the fused tail. Its arguments."""
 
-    @property
-    def last_plugin_names(self) -> list[str]:
-        return self.after_conv3_plugin_names if self.with_plugins else []
-
-    def branch(self, x: Tensor) -> Tensor:
+    def branch(self, x: Tensor) -> tuple[Tensor, bool]:
         out = self.relu(self.norm1(self.conv1(x)))
         if self.with_plugins:
             out = self.forward_plugin(out, self.after_conv1_plugin_names)
         out = self.relu(self.norm2(self.conv2(out)))
         if self.with_plugins:
             out = self.forward_plugin(out, self.after_conv2_plugin_names)
-        return self.norm3(self.conv3(out))
+        return self.conv3(out), untouched(self.conv3)
+
+    def last(self) -> tuple[nn.Module, list[str]]:
+        return self.norm3, self.after_conv3_plugin_names if self.with_plugins else []
 
 
 class EANBasicBlock(FusedTail, BasicBlock):
@@ -86,14 +84,13 @@ class EANBasicBlock(FusedTail, BasicBlock):
             for position in self.positions
         )
 
-    @property
-    def last_plugin_names(self) -> list[str]:
-        return self.after_conv2_plugin_names
-
-    def branch(self, x: Tensor) -> Tensor:
+    def branch(self, x: Tensor) -> tuple[Tensor, bool]:
         out = self.relu(self.norm1(self.conv1(x)))
         out = self.forward_plugin(out, self.after_conv1_plugin_names)
-        return self.norm2(self.conv2(out))
+        return self.conv2(out), untouched(self.conv2)
+
+    def last(self) -> tuple[nn.Module, list[str]]:
+        return self.norm2, self.after_conv2_plugin_names
 
 
 @MODELS.register_module()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.utils import make_divisible
 from mmengine.model import BaseModule
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..attention import EAN
+from ..attention.tail import tail, untouched
 
 
 class SandglassBlock(BaseModule):
@@ -83,16 +82,15 @@ class SandglassBlock(BaseModule):
         return self.expand(self.reduce(x))
 
     def project(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
-        """From the expansion to the block's output, with the identity added. EAN adds it in the same operation."""
-        if self.depthwise2 is not None:
-            x = self.depthwise2(x)
-        if isinstance(self.attention, EAN):
-            # Asked here: checkpointing may turn gradients off for the EAN alone, which then needs its input again.
-            inplace = not torch.is_grad_enabled()
-            return self.attention(x, identity, None, inplace)
-        if self.attention is not None:
-            x = self.attention(x)
-        return x if identity is None else x + identity
+        """From the expansion to the block's output, with the identity added. EAN takes norm and addition along."""
+        plugins = [] if self.attention is None else [self.attention]
+        layer = self.depthwise2
+        if layer is None:
+            return tail(x, None, plugins, identity)
+        if plugins and untouched(layer) and getattr(layer, 'efficient_conv_bn_eval_forward', None) is None:
+            z = layer(x, activate=False, norm=False)
+            return tail(z, layer.norm, plugins, identity, owned=untouched(layer.conv))
+        return tail(layer(x), None, plugins, identity)
 
     def block(self, x: Tensor) -> Tensor:
         """The whole block."""

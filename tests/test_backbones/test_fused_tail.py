@@ -1,6 +1,7 @@
 """The tail of a residual block in one operation: the same results, gradients and keys as the ordinary path."""
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ean_mmdet.attention import EAN
 from ean_mmdet.backbones import EANMobileNeXt, EANResNet, MobileNeXt
 from ean_mmdet.backbones.ean_resnet import EANBasicBlock, EANBottleneck
 from ean_mmdet.backbones.mobilenext import SandglassBlock
+from ean_mmdet.ops import norm_gate_cpp
 from tests.reference import plain_ean
 
 EAN_AT = {EANBottleneck: 'after_conv3', EANBasicBlock: 'after_conv2'}
@@ -36,15 +38,16 @@ class PlainEAN(nn.Module):
 
 @pytest.fixture
 def operations(monkeypatch):
-    """The tails of the norm_gate calls: whether there was a residual, and the activation."""
+    """What the gates took along: whether the batch norm, whether a residual, and which activation."""
     calls = []
-    original = EAN.forward
+    original = norm_gate.checked_gate
 
-    def forward(self, x, residual=None, activation=None, inplace=False):
-        calls.append((residual is not None, activation))
-        return original(self, x, residual, activation, inplace)
+    def checked_gate(function, z, vectors, eps, residual, activation, inplace, norm=norm_gate.NO_NORM):
+        calls.append((norm.present, residual is not None, activation))
+        return original(function, z, vectors, eps, residual, activation, inplace, norm)
 
-    monkeypatch.setattr(EAN, 'forward', forward)
+    for module in (norm_gate, ean_gate):
+        monkeypatch.setattr(module, 'checked_gate', checked_gate)
     return calls
 
 
@@ -102,40 +105,173 @@ def test_resnet_block(operations, block_type, downsample, with_cp):
     scatter(block).train()
     x = torch.randn(2, 8 if downsample else width, 10, 9, dtype=torch.float64, requires_grad=True)
     assert_same(block, without_ean(block), x)
-    assert set(operations) == {(True, 'relu')}
+    assert set(operations) == {(False, True, 'relu')}  # the other plugin stands between the norm and EAN
 
 
 def make_block(block_type):
-    """A block with EAN, and the name of its last norm."""
+    """A block with EAN, and the names of its last convolution and norm."""
     if block_type is SandglassBlock:
-        block, norm = block_type(24, 24, 8, attention=dict(type='EAN', groups=4)), 'depthwise2'
+        block = block_type(24, 24, 8, attention=dict(type='EAN', groups=4))
+        names = 'depthwise2.conv', 'depthwise2.bn'
     else:
         plugins = [dict(cfg=dict(type='EAN', groups=4), position=EAN_AT[block_type])]
-        block, norm = block_type(24, 24 // block_type.expansion, plugins=plugins), f'bn{EAN_AT[block_type][-1]}'
-    return scatter(block).eval(), norm
+        block = block_type(24, 24 // block_type.expansion, plugins=plugins)
+        names = tuple(name + EAN_AT[block_type][-1] for name in ('conv', 'bn'))
+    return scatter(block).eval(), *names
 
 
-@pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock, SandglassBlock])
-def test_in_place_without_gradients(block_type):
-    """The result lies where the last norm's output was, and neither it nor the input differs for that."""
-    block, norm = make_block(block_type)
-    places = []
-    block.get_submodule(norm).register_forward_hook(lambda module, args, y: places.append(y.data_ptr()))
+norm_gate, ean_gate = (sys.modules[f'ean_mmdet.ops.{name}'] for name in ('norm_gate', 'ean_gate'))
+BLOCKS = pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock, SandglassBlock])
+
+
+@BLOCKS
+@pytest.mark.parametrize('training', [False, True])
+def test_norm_addition_and_relu_go_along(operations, block_type, training):
+    block, _, _ = make_block(block_type)
+    block.train(training)
+    x = torch.randn(2, 24, 9, 8, dtype=torch.float64, requires_grad=True)
+    plain = without_ean(block)
+    assert_same(block, plain, x)
+    assert operations == [(True, True, None if block_type is SandglassBlock else 'relu')]
+    for mine, theirs in zip(block.buffers(), plain.buffers()):
+        torch.testing.assert_close(mine, theirs)
+
+
+@BLOCKS
+def test_running_statistics_as_pytorch_updates_them(block_type):
+    """num_batches_tracked, the cumulative average that momentum=None asks for, and track_running_stats=False."""
+    for arguments in (dict(momentum=None), dict(momentum=0.3), dict(track_running_stats=False)):
+        block, _, norm = make_block(block_type)
+        owner, _, name = norm.rpartition('.')
+        own = block.get_submodule(norm)
+        other = nn.BatchNorm2d(24, **arguments).double()
+        other.load_state_dict(own.state_dict(), strict=False)
+        setattr(block.get_submodule(owner), name, other)
+        plain = without_ean(block)
+        for module in (block.train(), plain.train()):
+            for step in range(3):
+                module(torch.randn(2, 24, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(step)))
+        assert len(list(block.buffers())) == len(list(plain.buffers()))
+        for mine, theirs in zip(block.buffers(), plain.buffers()):
+            torch.testing.assert_close(mine, theirs)
+        x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
+        torch.testing.assert_close(block.eval()(x), plain.eval()(x))
+
+
+@BLOCKS
+def test_what_is_fused_has_no_hooks_and_no_other_class(operations, block_type):
+    """Hooks see what they always saw, and other norms compute what they compute."""
     x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
+    block, _, norm = make_block(block_type)
+    expected = block(x)
+    last = (True, 'relu') if block_type is not SandglassBlock else (True, None)
+    assert operations.pop() == (True, *last)
+
+    seen = {}
+    handle = block.get_submodule(norm).register_forward_hook(lambda module, args, y: seen.update(norm=y))
+    torch.testing.assert_close(block(x), expected)
+    assert operations.pop() == (False, *last)
+    normed = seen['norm'].clone()
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), expected)
+    torch.testing.assert_close(seen['norm'], normed)  # not written over
+    operations.clear()
+    handle.remove()
+
+    (ean,) = (module for module in block.modules() if isinstance(module, EAN))
+    handle = ean.register_forward_hook(lambda module, args, y: seen.update(args=args, gated=y))
+    torch.testing.assert_close(block(x), expected)
+    assert operations.pop() == (False, False, None)
+    torch.testing.assert_close(seen['gated'], PlainEAN(ean)(*seen['args']))
+    handle.remove()
+
+    class Norm(nn.BatchNorm2d):
+        """As SyncBatchNorm and quantization's norms are: a batch norm that isn't PyTorch's own."""
+
+    owner, _, name = norm.rpartition('.')
+    other = Norm(24).double().eval()
+    other.load_state_dict(block.get_submodule(norm).state_dict())
+    setattr(block.get_submodule(owner), name, other)
+    torch.testing.assert_close(block(x), expected)
+    assert operations.pop() == (False, *last)
+
+
+@pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock])
+def test_a_replaced_activation_is_what_is_computed(operations, block_type):
+    block, _, _ = make_block(block_type)
+    block.relu = nn.SiLU()
+    x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
+    torch.testing.assert_close(block(x), without_ean(block)(x))
+    assert operations == [(False, False, None)]
+
+
+@BLOCKS
+def test_a_subclass_of_ean_is_called_as_any_module(operations, block_type):
+    class Twice(EAN):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    block, _, _ = make_block(block_type)
+    for parent in list(block.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, EAN):
+                twice = Twice(24, groups=4).double()
+                twice.load_state_dict(child.state_dict())
+                setattr(parent, name, twice)
+    x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
+    assert block(x).isfinite().all()
+    assert operations == [(False, False, None)]
+
+
+@BLOCKS
+def test_in_place_without_gradients(block_type):
+    """The result lies where the last convolution's output was, and neither it nor the input differs for that."""
+    if norm_gate_cpp.missing():
+        pytest.skip(norm_gate_cpp.missing())
+    block, conv, _ = make_block(block_type)
+    block.float()
+    made = []
+    module = block.get_submodule(conv)
+    original = type(module)._conv_forward
+    module._conv_forward = lambda *args: made.append(original(module, *args)) or made[-1]
+    x = torch.randn(2, 24, 9, 8)
     before = x.clone()
     expected = block(x)
-    assert expected.data_ptr() != places[0]
+    assert expected.data_ptr() != made[-1].data_ptr()
     with torch.no_grad():
         y = block(x)
-    assert y.data_ptr() == places[1]
+    assert y.data_ptr() == made[-1].data_ptr()
     torch.testing.assert_close(y, expected.detach())
     torch.testing.assert_close(x, before, rtol=0, atol=0)
+    # unless somebody else may have it
+    kept = []
+    module.register_forward_hook(lambda module, args, y: kept.append((y, y.clone())))
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), expected.detach())
+    torch.testing.assert_close(*kept[-1], rtol=0, atol=0)
+
+
+@BLOCKS
+def test_trained_both_ways_the_weights_are_the_same(block_type):
+    """20 steps of SGD in training mode, in float32: the same to rounding."""
+    block, _, _ = make_block(block_type)
+    block.float().train()
+    plain = without_ean(block)
+    x, target = torch.randn(4, 24, 9, 8), torch.randn(4, 24, 9, 8)
+    for module in (block, plain):
+        optimizer = torch.optim.SGD(module.parameters(), 0.05, momentum=0.9)
+        for _ in range(20):
+            optimizer.zero_grad()
+            (module(x) - target).square().mean().backward()
+            optimizer.step()
+    for (name, mine), theirs in zip(block.state_dict().items(), plain.state_dict().values()):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f'{n}: {m}')
 
 
 @pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock, SandglassBlock])
 def test_checkpointing_of_the_ean_alone(block_type):
     """As mmengine's activation_checkpointing does it: gradients are off when the EAN runs first."""
-    block, _ = make_block(block_type)
+    block, _, _ = make_block(block_type)
     checkpointed = copy.deepcopy(block)
     names = [name for name, module in block.named_modules() if isinstance(module, EAN)]
     turn_on_activation_checkpointing(checkpointed, names)
@@ -159,7 +295,7 @@ def test_a_block_without_ean_at_its_end_takes_the_ordinary_path(operations, bloc
     block = scatter(block_type(width, 16, plugins=plugins))
     x = torch.randn(1, width, 6, 6, dtype=torch.float64, requires_grad=True)
     y = block(x)
-    assert operations == [(False, None)]
+    assert operations == [(False, False, None)]
     assert (y >= 0).all() and (y == 0).any()
     bare = scatter(block_type(width, 16))
     assert (bare(x) >= 0).all()
@@ -182,7 +318,7 @@ def test_resnet(operations, arguments):
             module.weight.data.mul_(0.2)
     backbone.train()
     assert_same(backbone, without_ean(backbone), torch.randn(2, 3, 40, 32, dtype=torch.float64))
-    assert set(operations) == {(True, 'relu')}
+    assert set(operations) == {(True, True, 'relu')}
 
 
 @pytest.mark.parametrize('depth', [34, 50])
@@ -204,13 +340,13 @@ def test_sandglass_block(operations, in_channels, stride, with_cp):
     scatter(block).train()
     x = torch.randn(2, in_channels, 9, 8, dtype=torch.float64, requires_grad=True)
     assert_same(block, without_ean(block), x)
-    assert set(operations) == {(block.with_shortcut, None)}
+    assert set(operations) == {(True, block.with_shortcut, None)}
 
 
 def test_mobilenext(operations):
     backbone = scatter(MobileNeXt(0.35, attention=dict(type='EAN', groups=8), expansion_indices=(5,))).train()
     assert_same(backbone, without_ean(backbone), torch.randn(2, 3, 64, 64, dtype=torch.float64))
-    assert len(operations) == 15
+    assert len(operations) == 15 and all(norm for norm, *_ in operations)
 
 
 @pytest.mark.parametrize(('backbone_type', 'arguments'), [(EANResNet, dict(depth=18)), (EANMobileNeXt, {})])

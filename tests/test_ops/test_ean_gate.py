@@ -12,11 +12,6 @@ TAILS = [(False, None), (True, None), (False, 'relu'), (True, 'relu')]
 FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    torch.manual_seed(0)
-
-
 def make_inputs(shape=(2, 6, 5, 4), groups=2, dtype=torch.float64, layout='contiguous', residual=False):
     """x, the four vectors and perhaps a residual, wanting gradients."""
     maps = [torch.randn(shape).to(dtype, memory_format=FORMATS[layout]) for _ in range(1 + residual)]
@@ -74,7 +69,7 @@ def test_keeps_one_feature_map():
 def test_second_derivatives_are_refused():
     inputs = make_inputs()
     for gradient in torch.autograd.grad(gate(inputs).sum(), inputs, create_graph=True):
-        with pytest.raises(NotImplementedError, match='EAN has no second derivatives'):
+        with pytest.raises(NotImplementedError, match='has no second derivatives'):
             gradient.sum().backward(retain_graph=True)
 
 
@@ -138,7 +133,8 @@ def test_compiles_without_a_graph_break_and_exports():
     for mine, theirs in zip(compiled.parameters(), block.parameters()):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
     program = torch.export.export(block.eval(), (x,))
-    assert torch.ops.ean_mmdet.norm_gate.default in [node.target for node in program.run_decompositions().graph.nodes]
+    targets = [node.target for node in program.run_decompositions().graph.nodes]
+    assert torch.ops.ean_mmdet.batch_norm_gate.default in targets
     torch.testing.assert_close(program.module()(x), block(x))
 
 
@@ -148,5 +144,5 @@ def test_input_is_checked():
         ean_gate(x, *vectors, 'l3')
     with pytest.raises(ValueError, match=r'must be of one shape \(C / G,\), got \(3,\), \(3,\), \(3,\), \(2,\)'):
         ean_gate(x, *vectors[:3], vectors[3][:2])
-    with pytest.raises(ValueError, match=r'\(6,\) as x has 6 channels.*got \(4,\)'):
+    with pytest.raises(ValueError, match=r'6 channels.*got \(4,\)'):
         ean_gate(x, *(torch.ones(4) for _ in range(4)))

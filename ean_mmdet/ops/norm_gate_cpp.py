@@ -1,0 +1,126 @@
+"""The gate in compiled C++, for float32, float16 and bfloat16 on a CPU: ``csrc/``, which ``setup.py`` builds.
+
+The library takes pointers, so it is called through ctypes and knows nothing of Python or of PyTorch's tensors: of
+PyTorch it has one function of the stable C interface, which shares out the work to the threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_bool, c_double, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .batch_norm import BatchNorm
+from .fold import WEIGHT_NORMS, Vectors
+
+IN_PLACE = True
+LIBRARY = Path(__file__).with_name('_gate.so')
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+
+_MAP = [c_int64, c_int64, c_int64, c_int64, c_bool]
+_VECTORS = [c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_double]
+_NORM = [c_void_p, c_void_p, c_void_p, c_void_p, c_double, c_bool]
+_FORWARD = [*_MAP, c_void_p, *_VECTORS, c_void_p, c_bool, *_NORM, c_void_p, c_void_p]
+_BACKWARD = [*_MAP, *[c_void_p] * 4, *_VECTORS, *_NORM, *[c_void_p] * 7]
+
+
+@cache
+def _load() -> ctypes.CDLL | str:
+    """The library, or why there is none."""
+    if not LIBRARY.is_file():
+        return f'{LIBRARY.name} was not built when it was installed'
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        return f'{LIBRARY.name} does not go with PyTorch {torch.__version__} ({error})'
+    library.ean_forward.argtypes, library.ean_backward.argtypes = _FORWARD, _BACKWARD
+    library.ean_kernels.restype = ctypes.c_char_p
+    return library
+
+
+def missing() -> str | None:
+    """Why the compiled kernels can't be had; None if they can."""
+    library = _load()
+    return library if isinstance(library, str) else None
+
+
+def kernels() -> str:
+    """The set of kernels that this processor runs: ``'default'``, ``'avx2'`` or ``'avx512'``."""
+    return _load().ean_kernels().decode()
+
+
+def forward(
+    z: Tensor,
+    vectors: Vectors,
+    eps: float,
+    residual: Tensor | None,
+    relu: bool,
+    norm: BatchNorm,
+    out: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As :func:`.norm_gate_eager.forward`, on maps that are contiguous or channels_last; ``out`` may be ``z``."""
+    y = torch.empty_like(z) if out is None else out
+    samples, channels = z.shape[:2]
+    moments, batch = vectors.alpha.new_empty(2, samples, channels), None
+    if norm.training:
+        batch = vectors.alpha.new_empty(2, channels)
+        norm = norm._replace(mean=batch[0], var=batch[1])
+    error = _load().ean_forward(
+        *_map(z), z.data_ptr(), *_vectors(vectors), eps, _pointer(residual), relu, *_norm(norm), y.data_ptr(),
+        moments.data_ptr(),
+    )  # fmt: skip
+    _check(error)
+    return y, moments, batch
+
+
+def backward(
+    grad: Tensor,
+    z: Tensor,
+    y: Tensor | None,
+    moments: Tensor,
+    vectors: Vectors,
+    eps: float,
+    dresidual: Tensor | None,
+    norm: BatchNorm,
+) -> tuple[Tensor, tuple[Tensor | None, ...], Tensor | None]:
+    """As :func:`.norm_gate_eager.backward`, on maps of one layout, contiguous or channels_last."""
+    dz = torch.empty_like(z)
+    dvectors = tuple(None if v is None else torch.empty_like(v) for v in vectors[:4])
+    dnorm = vectors.alpha.new_empty(2, z.shape[1]) if norm.present else None
+    error = _load().ean_backward(
+        *_map(z), grad.data_ptr(), z.data_ptr(), _pointer(y), moments.data_ptr(), *_vectors(vectors), eps,
+        *_norm(norm), dz.data_ptr(), _pointer(dresidual), *map(_pointer, dvectors), _pointer(dnorm),
+    )  # fmt: skip
+    _check(error)
+    return dz, dvectors, dnorm
+
+
+def _map(z: Tensor) -> tuple[int, int, int, int, bool]:
+    samples, channels, height, width = z.shape
+    return TYPES[z.dtype], samples, channels, height * width, not z.is_contiguous()
+
+
+def _vectors(vectors: Vectors) -> tuple[int | None, int | None, int, int, int, int]:
+    weight, bias, alpha, delta, weight_norm = vectors
+    return (
+        _pointer(weight), _pointer(bias), alpha.data_ptr(), delta.data_ptr(), len(alpha),
+        WEIGHT_NORMS.index(weight_norm),
+    )  # fmt: skip
+
+
+def _norm(norm: BatchNorm) -> tuple[int | None, int | None, int | None, int | None, float, bool]:
+    weight, bias, mean, var, eps, training = norm
+    return _pointer(weight), _pointer(bias), _pointer(mean), _pointer(var), eps, training
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _check(error: int) -> None:
+    if error:
+        raise RuntimeError(f'the compiled kernels of EAN failed with error {error} of PyTorch')

@@ -1,0 +1,98 @@
+"""The compiled kernels for CPUs, an optional part: without them EAN computes in plain PyTorch.
+
+Everything else about the package is in pyproject.toml. The library is built against the PyTorch of the environment that
+the package goes into, also where pip builds in an isolated environment of its own, and needs of PyTorch its vector
+headers and two functions of its stable C interface (PyTorch 2.10 and later).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = Path('ean_mmdet', 'ops', 'csrc')
+LOWEST_TORCH = (2, 10)
+# For every set of kernels: its name in gate.h, PyTorch's name for the processor, and the compiler's options.
+KERNELS = {'default': ('kDefault', 'DEFAULT', [])}
+if platform.machine().lower() in ('x86_64', 'amd64'):
+    KERNELS['avx2'] = ('kAvx2', 'AVX2', ['-mavx2', '-mfma', '-mf16c'])
+    wide = [f'-mavx512{part}' for part in ('f', 'bw', 'vl', 'dq')]
+    KERNELS['avx512'] = ('kAvx512', 'AVX512', [*wide, '-mfma', '-mf16c'])
+
+
+class BuildGate(build_ext):
+    """Compile ``kernels.cpp`` once for each set of kernels, and link all into ``ean_mmdet/ops/_gate.so``."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        # No Python in it, so no Python's name on it.
+        return str(Path(*fullname.split('.')).with_suffix('.so'))
+
+    def build_extension(self, ext: Extension) -> None:
+        if sys.platform == 'win32':
+            raise OSError('the compiled kernels are for Linux and macOS')
+        torch = find_torch()
+        flags = ['-std=c++20', '-O3', '-fPIC', '-fno-math-errno', '-fno-trapping-math', '-fvisibility=hidden', '-w']
+        compiler = os.environ.get('CXX', 'c++')
+        build = Path(self.build_temp)
+        build.mkdir(parents=True, exist_ok=True)
+        common = [compiler, *flags, f'-I{torch / "include"}']
+        commands = {'library': [*common, '-c', str(SOURCES / 'library.cpp')]}
+        for name, (variable, capability, options) in KERNELS.items():
+            define = [f'-DEAN_KERNELS={variable}', f'-DEAN_KERNELS_NAME="{name}"']
+            define += [f'-DCPU_CAPABILITY={capability}', f'-DCPU_CAPABILITY_{capability}']
+            commands[name] = [*common, *define, *options, '-c', str(SOURCES / 'kernels.cpp')]
+        objects = {name: build / f'{name}.o' for name in commands}
+        running = [subprocess.Popen([*command, '-o', str(objects[name])]) for name, command in commands.items()]
+        if sum(process.wait() != 0 for process in running):
+            raise OSError(f'{compiler} could not compile {SOURCES}')
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix('.partial')
+        library = torch / 'lib'
+        link = [compiler, '-shared', *map(str, objects.values()), '-o', str(partial), f'-L{library}', '-ltorch_cpu']
+        subprocess.run(link, check=True)
+        partial.replace(target)  # at once, as a process may have the old one open
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except Exception as error:
+            # `optional` of setuptools knows its own compilers' errors alone.
+            print(f'ean_mmdet: no compiled kernels for CPUs, plain PyTorch instead: {error}', file=sys.stderr)
+
+    def copy_extensions_to_source(self) -> None:
+        if all(Path(self.build_lib, self.get_ext_filename(ext.name)).is_file() for ext in self.extensions):
+            super().copy_extensions_to_source()
+
+
+def find_torch() -> Path:
+    """The folder of the PyTorch that the package will run with.
+
+    Raises:
+        OSError: There is none, or one that is too old.
+    """
+    # pip's isolated build environments hide the environment's own packages by PYTHONPATH.
+    environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    code = 'from importlib.util import find_spec; s = find_spec("torch"); print(*s.submodule_search_locations if s else "")'
+    found = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True)
+    if found.returncode or not found.stdout.strip():
+        raise OSError('PyTorch is not installed')
+    torch = Path(found.stdout.strip().splitlines()[-1])
+    version = re.search(r"__version__ = '(\d+)\.(\d+)", (torch / 'version.py').read_text())
+    if version is None or tuple(map(int, version.groups())) < LOWEST_TORCH:
+        lowest = '.'.join(map(str, LOWEST_TORCH))
+        raise OSError(f'PyTorch {version and ".".join(version.groups())} is older than {lowest}')
+    return torch
+
+
+setup(
+    ext_modules=[Extension('ean_mmdet.ops._gate', sources=[], optional=True)],
+    cmdclass={'build_ext': BuildGate},
+)

@@ -1,0 +1,149 @@
+"""The compiled library itself: that it is there, the same to rounding on every processor, and what is without it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ean_mmdet.ops import backends, norm_gate, norm_gate_cpp
+from tests.conftest import ROOT
+from tests.test_ops.test_batch_norm_gate import MODES, fused, make
+from tests.test_ops.test_norm_gate import FORMATS
+
+needs_library = pytest.mark.skipif(norm_gate_cpp.missing() is not None, reason=str(norm_gate_cpp.missing()))
+
+
+def test_is_built_where_a_compiler_is():
+    """tools/setup.sh builds it; a machine whose PyTorch is too old does without."""
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 10):
+        pytest.skip('the library needs PyTorch 2.10')
+    assert norm_gate_cpp.missing() is None
+    assert backends.backend(torch.rand(1, 1, 2, 2)) is norm_gate_cpp
+
+
+@needs_library
+def test_needs_two_functions_of_pytorch_alone():
+    """Both of the stable C interface, so that another PyTorch doesn't break it."""
+    symbols = subprocess.run(['nm', '-uDC', norm_gate_cpp.LIBRARY], capture_output=True, text=True, check=True).stdout
+    foreign = {line.split()[-1] for line in symbols.splitlines() if 'torch' in line or 'c10' in line or 'at::' in line}
+    assert foreign == {'torch_parallel_for', 'torch_get_num_threads'}
+
+
+@needs_library
+def test_nothing_compiled_for_a_better_processor_can_run_on_a_lesser_one():
+    """The sets of kernels share no function that the linker could have taken from the wrong one."""
+    symbols = subprocess.run(['nm', '-C', norm_gate_cpp.LIBRARY], capture_output=True, text=True, check=True).stdout
+    shared = [line for line in symbols.splitlines() if ' W ' in line or ' V ' in line]
+    # PyTorch's vectors are in a namespace of their kind of processor; library.cpp is compiled for any.
+    assert [line for line in shared if 'at::vec::' in line and 'AVX' not in line and 'DEFAULT' not in line] == []
+    assert not [line for line in shared if 'c10::' in line]
+
+
+RESULTS = """
+import sys, torch
+from tests.test_ops.test_batch_norm_gate import FORMATS, MODES, fused, make
+from ean_mmdet.ops import norm_gate_cpp
+torch.set_num_threads(int(sys.argv[2]))
+results = [norm_gate_cpp.kernels()]
+for layout in FORMATS:
+    for mode in MODES:
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            torch.manual_seed(0)
+            inputs, (mean, var) = make((3, 40, 30, 31), dtype, layout)
+            for t in inputs.values():
+                t.data = (t.data * 64).round() / 64  # randn's last bit depends on the processor too
+            given = (None, None) if mode == 'without statistics' else (mean, var)
+            y = fused(inputs, *given, mode == 'training', False)
+            upstream = (torch.arange(y.numel()) % 7 - 3).view(y.shape).to(y)
+            results += [y.detach(), *torch.autograd.grad(y, list(inputs.values()), upstream)]
+torch.save(results, sys.argv[1])
+"""
+
+
+def run_with(tmp_path, capability, threads):
+    path = tmp_path / f'{capability}_{threads}.pt'
+    environment = {**os.environ, 'ATEN_CPU_CAPABILITY': capability, 'EAN_BACKEND': 'cpp', 'PYTHONPATH': str(ROOT)}
+    subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', RESULTS, path, str(threads)], env=environment, check=True, cwd=ROOT
+    )
+    return torch.load(path)
+
+
+@needs_library
+def test_every_set_of_kernels_and_any_number_of_threads(tmp_path):
+    best, *expected = run_with(tmp_path, norm_gate_cpp.kernels(), 1)
+    assert best == norm_gate_cpp.kernels()
+    _, *threaded = run_with(tmp_path, best, 4)
+    for one, other in zip(expected, threaded):
+        assert torch.equal(one, other)
+    for capability in {'default', 'avx2'} - {best}:
+        name, *results = run_with(tmp_path, capability, 2)
+        assert name == (capability if best == 'avx512' else 'default')
+        for one, other in zip(results, expected):
+            tolerance = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}[one.dtype]
+            assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+@needs_library
+def test_float64_goes_to_the_eager_path():
+    x, vector = torch.rand(1, 4, 3, 3, dtype=torch.float64), torch.rand(4)
+    assert norm_gate(x, vector, vector).dtype == torch.float64
+
+
+@needs_library
+def test_forced_on_what_it_does_not_take(monkeypatch):
+    monkeypatch.setenv('EAN_BACKEND', 'cpp')
+    x, vector = torch.rand(1, 4, 3, 3), torch.rand(4)
+    with pytest.raises(RuntimeError, match=r'EAN_BACKEND=cpp can not run here: its kernels take .* torch\.float64'):
+        norm_gate(x.double(), vector, vector)
+    with pytest.raises(RuntimeError, match=r'its kernels are for the CPU, and the map is on meta'):
+        backends.backend(x.to('meta'))
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [(None, 'was not built when it was installed'), (b'no library', r'does not go with PyTorch .*\(.*\)')],
+)
+def test_without_the_library(monkeypatch, caplog, tmp_path, content, reason):
+    """The same numbers, and one line that says what would make it fast."""
+    x, vector = torch.rand(1, 4, 3, 3), torch.rand(4)
+    expected = norm_gate(x, vector, vector)
+    library = tmp_path / '_gate.so'
+    if content:
+        library.write_bytes(content)
+    monkeypatch.setattr(norm_gate_cpp, 'LIBRARY', library)
+    for cached in (norm_gate_cpp._load, backends._hint):
+        cached.cache_clear()
+    try:
+        with caplog.at_level('WARNING', 'ean_mmdet'):
+            for _ in range(2):
+                torch.testing.assert_close(norm_gate(x, vector, vector), expected)
+        assert len(caplog.records) == 1
+        assert 'pip install .' in caplog.text
+        with pytest.raises(RuntimeError, match=rf'EAN_BACKEND=cpp can not run here: _gate.so {reason}'):
+            monkeypatch.setenv('EAN_BACKEND', 'cpp')
+            norm_gate(x, vector, vector)
+    finally:
+        norm_gate_cpp._load.cache_clear()
+
+
+@needs_library
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('mode', MODES)
+def test_no_layout_is_copied(monkeypatch, mode, layout):
+    """The kernels get the caller's memory, forward and backward."""
+    seen = []
+    for name in ('forward', 'backward'):
+        original = getattr(norm_gate_cpp, name)
+        monkeypatch.setattr(
+            norm_gate_cpp, name, lambda *args, original=original: seen.append(args[:2]) or original(*args)
+        )
+    monkeypatch.setenv('EAN_BACKEND', 'cpp')
+    inputs, (mean, var) = make((2, 6, 7, 5), layout=layout)
+    y = fused(inputs, *((None, None) if mode == 'without statistics' else (mean, var)), mode == 'training', True)
+    grad = torch.randn_like(y)
+    y.backward(grad)
+    (z, _), (given_grad, given_z) = seen
+    assert z.data_ptr() == given_z.data_ptr() == inputs['z'].data_ptr() and given_grad.data_ptr() == grad.data_ptr()
