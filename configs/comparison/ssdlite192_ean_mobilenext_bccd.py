@@ -1,0 +1,3 @@
+_base_ = './ssdlite192_mobilenext_bccd.py'
+
+model = dict(backbone=dict(type='EANMobileNeXt', groups=8))
