@@ -80,7 +80,7 @@ def find_torch() -> Path:
     """
     # pip's isolated build environments hide the environment's own packages by PYTHONPATH.
     environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
-    code = 'from importlib.util import find_spec; s = find_spec("torch"); print(*s.submodule_search_locations if s else "")'
+    code = 'import importlib.util as i; s = i.find_spec("torch"); print(*s.submodule_search_locations if s else "")'
     found = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True)
     if found.returncode or not found.stdout.strip():
         raise OSError('PyTorch is not installed')

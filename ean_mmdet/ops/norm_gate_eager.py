@@ -72,7 +72,7 @@ def backward(
         grad = torch.ops.aten.threshold_backward(grad, y, 0)
         if dresidual is not None:
             dresidual.copy_(grad)
-    (samples, channels), pixels = z.shape[:2], z.shape[2] * z.shape[3]
+    samples, pixels = len(z), z.shape[2] * z.shape[3]
     z_type, z, grad = z.dtype, in_type(z, vectors.alpha.dtype), in_type(grad, vectors.alpha.dtype)
     plane = _plane(vectors, eps, moments, norm)
     mask, centered = plane.mask(z), z - plane.mean
