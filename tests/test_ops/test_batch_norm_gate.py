@@ -69,7 +69,9 @@ def test_equals_the_plain_formula(backend, skip_float64, shape, dtype, layout):
         if mode == 'without statistics' and residual:
             continue
         inputs, statistics = make(shape, dtype, layout, groups=1 + (shape[1] % 2 == 0), residual=residual)
-        tolerance = max(TOLERANCE[dtype], 2e-5 if dtype is torch.float32 else 0)
+        # On planes of one pixel PyTorch's own batch norm and formula have errors of 4e-5 in float32.
+        float32 = 1e-4 if shape[2:] == (1, 1) else 2e-5
+        tolerance = max(TOLERANCE[dtype], float32 if dtype is torch.float32 else 0)
         y = compare(inputs, statistics, mode, activation is not None, tolerance)
         assert y.is_contiguous(memory_format=FORMATS[layout])
 
