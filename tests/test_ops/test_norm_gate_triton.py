@@ -5,6 +5,7 @@ more, which ``test_in_the_interpreter`` starts.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,10 @@ from ean_mmdet.ops import norm_gate
 from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, make_inputs
 
 triton = pytest.importorskip('triton')
-from ean_mmdet.ops import norm_gate_triton as kernels  # noqa: E402, not without Triton
+from ean_mmdet.ops import norm_gate_triton  # noqa: E402
+from ean_mmdet.ops import norm_gate_triton_kernels as kernels  # noqa: E402
+from ean_mmdet.ops import norm_gate_triton_plan as plans  # noqa: E402
+from tests.test_ops.test_batch_norm_gate import compare, make  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -43,11 +47,11 @@ def use_triton(monkeypatch):
 @pytest.fixture
 def small_tiles(monkeypatch):
     for name, value in (('TILE', 128), ('LARGE_TILE', 256), ('WHOLE_TILE', 256), ('CHANNELS', 16), ('MIN_CHANNELS', 4)):
-        monkeypatch.setattr(kernels, name, value)
-    monkeypatch.setattr(kernels, '_programs', lambda device: 8)
-    kernels.make_plan.cache_clear()
+        monkeypatch.setattr(plans, name, value)
+    monkeypatch.setattr(norm_gate_triton, 'programs', lambda device: 8)
+    plans.make_plan.cache_clear()
     yield
-    kernels.make_plan.cache_clear()
+    plans.make_plan.cache_clear()
 
 
 @pytest.mark.skipif(INTERPRETED, reason='this is the interpreter')
@@ -66,11 +70,11 @@ def test_in_the_interpreter():
 @pytest.mark.parametrize('maps', [1, 2])
 @pytest.mark.parametrize('layout', FORMATS)
 def test_the_shapes_take_every_path(small_tiles, layout, maps):
-    plans = [kernels.make_plan(torch.Size(shape), layout == 'channels_last', maps, 8) for shape in SHAPES]
-    assert {(plan.whole, plan.splits > 1) for plan in plans} == {(True, False), (False, False), (False, True)}
-    assert any(plan.planes > 1 for plan in plans) or maps == 2
-    assert any(plan.splits * plan.split_pixels > height * width for plan, (*_, height, width) in zip(plans, SHAPES))
-    assert {plan.align for plan in plans} >= {1, 8 if layout == 'channels_last' else 16}
+    made = [plans.make_plan(torch.Size(shape), layout == 'channels_last', maps, 8) for shape in SHAPES]
+    assert {(plan.whole, plan.splits > 1) for plan in made} == {(True, False), (False, False), (False, True)}
+    assert any(plan.planes > 1 for plan in made) or maps == 2
+    assert any(plan.splits * plan.split_pixels > height * width for plan, (*_, height, width) in zip(made, SHAPES))
+    assert {plan.align for plan in made} >= {1, 8 if layout == 'channels_last' else 16}
 
 
 @runs_kernels
@@ -157,7 +161,7 @@ def test_writes_every_element_and_nothing_else(use_triton, small_tiles, monkeypa
         guarded.append(memory)
         return memory[256:-256].as_strided(like.shape, like.stride())
 
-    monkeypatch.setattr(kernels.torch, 'empty_like', poisoned)
+    monkeypatch.setattr(norm_gate_triton.torch, 'empty_like', poisoned)
     for shape in ((2, 5, 7, 5), (2, 3, 16, 17), (1, 3, 30, 40)):
         inputs = make_inputs(shape, torch.float32, layout, True, DEVICE)
         y = norm_gate(*inputs[:3], residual=inputs[3], activation='relu')
@@ -183,58 +187,86 @@ def test_float64_is_refused_when_forced(use_triton):
         norm_gate(x, vector, vector)
 
 
+@runs_kernels
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('mode', ['training', 'evaluation'])
+@pytest.mark.parametrize('shape', SHAPES[2:])
+def test_behind_a_batch_norm(use_triton, small_tiles, shape, mode, layout):
+    for index, (residual, activation) in enumerate(TAILS[::3]):
+        dtype = TYPES[(index + SHAPES.index(shape)) % 3] if activation is None else torch.float32
+        inputs, statistics = make(shape, dtype, layout, groups=1 + (shape[1] % 2 == 0), residual=residual)
+        inputs = {k: v if v is None else v.detach().to(DEVICE).requires_grad_() for k, v in inputs.items()}
+        statistics = [t.to(DEVICE) for t in statistics]
+        tolerance = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+        compare(inputs, statistics, mode, activation is not None, tolerance)
+
+
 POINTERS = {torch.float32: '*fp32', torch.float16: '*fp16', torch.bfloat16: '*bf16'}
-MAPS = ('x', 'y', 'residual', 'grad', 'sign', 'dx', 'dresidual')
+MAPS = ('z', 'y', 'residual', 'grad', 'sign', 'dz', 'dresidual')
 
 
-def compile_for_hopper(kernel, dtype, **constants):
-    """Compile a kernel down to machine code for compute capability 9.0, on any machine."""
+def compile_for(capability, kernel, dtype, warps, **constants):
+    """Compile a kernel down to machine code for a compute capability, on any machine."""
     names = kernel.arg_names
     signature = {
         name: 'constexpr' if name in constants else POINTERS[dtype] if name in MAPS
-        else 'i32' if name in kernels.SIZES else 'fp32' if name == 'eps' else '*fp32'
+        else 'i32' if name in kernels.SIZES else 'fp32' if name.endswith('eps') else '*fp32'
         for name in names
     }  # fmt: skip
     values = {(names.index(name),): value for name, value in constants.items()}
     aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if signature[name].startswith('*')}
     source = triton.compiler.ASTSource(kernel, signature, values, aligned)
-    target = triton.backends.compiler.GPUTarget('cuda', 90, 32)
-    return triton.compile(source, target=target, options={'num_warps': 8})
+    target = triton.backends.compiler.GPUTarget('cuda', capability, 32)
+    return triton.compile(source, target=target, options={'num_warps': warps})
+
+
+def spilled_bytes(compiled, capability, tmp_path):
+    """Bytes of registers that ptxas puts into memory."""
+    ptx, ptxas = tmp_path / 'kernel.ptx', triton.knobs.nvidia.ptxas.path
+    ptx.write_text(compiled.asm['ptx'])
+    command = [ptxas, '-v', f'--gpu-name=sm_{capability}{"a" if capability == 90 else ""}', ptx, '-o', '/dev/null']
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return [int(number) for number in re.findall(r'(\d+) bytes spill (?:stores|loads)', told)]
 
 
 @pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
-@pytest.mark.parametrize('dtype', TYPES)
-@pytest.mark.parametrize('channels_last', [False, True])
-def test_compiles_for_an_h100(monkeypatch, tmp_path, dtype, channels_last):
+@pytest.mark.parametrize('capability', [80, 90])
+@pytest.mark.parametrize(('dtype', 'layout'), [(torch.float32, 'contiguous'), (torch.bfloat16, 'channels_last')])
+def test_compiles_without_spills(monkeypatch, tmp_path, capability, dtype, layout):
+    """For an A100 and an H100, with the tiles of ResNet-50's largest maps and with a residual, ReLU and batch norm."""
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    tile = dict(CHANNELS_LAST=channels_last, ALIGN=16, PLANES=64 if channels_last else 1)
-    tile['PIXELS'] = 2048 // tile['PLANES']
-    tail = dict(RELU=True) if channels_last else dict(RELU=False, residual=None)
-    gradient_tail = {} if channels_last else dict(sign=None, dresidual=None)
-    compiled = [
-        compile_for_hopper(kernels._forward_kernel, dtype, WHOLE=True, **tail, **tile),
-        compile_for_hopper(kernels._forward_kernel, dtype, WHOLE=False, **tail, **tile),
-        compile_for_hopper(kernels._backward_kernel, dtype, WHOLE=True, **gradient_tail, **tile),
-        compile_for_hopper(kernels._backward_kernel, dtype, WHOLE=False, **gradient_tail, **tile),
-    ]
-    if channels_last:
-        compiled += [
-            compile_for_hopper(kernels._moments_kernel, dtype, **tile),
-            compile_for_hopper(kernels._gate_kernel, dtype, SPLITS=16, **tail, **tile),
-            compile_for_hopper(kernels._sums_kernel, dtype, sign=None, **tile),
-            compile_for_hopper(kernels._gradient_kernel, dtype, SPLITS=16, **gradient_tail, **tile),
-        ]
-    for kernel in compiled:
+    compiled = {}
+    for maps, shapes in ((1, ((2, 256, 200, 336), (2, 2048, 25, 42))), (2, ((2, 256, 200, 336), (2, 2048, 25, 42)))):
+        for shape in shapes:
+            plan = plans.make_plan(torch.Size(shape), layout == 'channels_last', maps, 264)
+            tile = dict(CHANNELS_LAST=layout == 'channels_last', PLANES=plan.planes, PIXELS=plan.pixels)
+            tile.update(ALIGN=plan.align, NORM=True)
+
+            def build(kernel, **constants):
+                return compile_for(capability, kernel, dtype, plan.warps, **tile, **constants)  # noqa: B023
+
+            if maps == 1:
+                compiled[shape, 'forward'] = build(kernels.forward_kernel, RELU=True, WHOLE=plan.whole)
+                compiled[shape, 'gate'] = build(kernels.gate_kernel, RELU=True)
+                del tile['NORM']
+                compiled[shape, 'moments'] = build(kernels.moments_kernel)
+            else:
+                compiled[shape, 'backward'] = build(kernels.backward_kernel, WHOLE=plan.whole)
+                compiled[shape, 'sums'] = build(kernels.sums_kernel)
+                compiled[shape, 'gradient'] = build(kernels.gradient_kernel, TRAINING=True)
+    for name, kernel in compiled.items():
         assert kernel.asm['cubin']
-        # 16 bytes at once, in both layouts
-        assert 'ld.global' in kernel.asm['ptx'] and '.v4.b32' in kernel.asm['ptx']
+        spills = spilled_bytes(kernel, capability, tmp_path)
+        assert spills and not any(spills), name
+        if layout == 'channels_last':  # 16 bytes at once
+            assert 'ld.global' in kernel.asm['ptx'] and '.v4.b32' in kernel.asm['ptx'], name
 
 
 def test_plan_covers_every_pixel_and_plane():
     for shape in ((1, 1, 1, 1), (8, 256, 200, 304), (1, 3, 1000, 1000), (32, 960, 10, 10), (2, 2048, 25, 38)):
         for channels_last in (False, True):
             for maps in (1, 2):
-                plan = kernels.make_plan(torch.Size(shape), channels_last, maps, 264)
+                plan = plans.make_plan(torch.Size(shape), channels_last, maps, 264)
                 samples, channels, height, width = shape
                 planes_of_a_sample = channels if channels_last else samples * channels
                 assert plan.blocks * plan.planes >= (samples if channels_last else 1) * planes_of_a_sample
