@@ -232,20 +232,20 @@ def _sums(
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Σ gq, Σ gq (z - mean), Σ du and Σ du (z - mean) over the pixels ``begin`` to ``end`` of each plane."""
-    a1 = tl.zeros((PLANES,), tl.float32)
-    a2 = tl.zeros((PLANES,), tl.float32)
-    b1 = tl.zeros((PLANES,), tl.float32)
-    b2 = tl.zeros((PLANES,), tl.float32)
+    a1 = tl.zeros((PLANES, PIXELS), tl.float32)
+    a2 = tl.zeros((PLANES, PIXELS), tl.float32)
+    b1 = tl.zeros((PLANES, PIXELS), tl.float32)
+    b2 = tl.zeros((PLANES, PIXELS), tl.float32)
     for first in range(begin, end, PIXELS):
         offsets, mask = _tile(start, valid, first, end, channels, CHANNELS_LAST, PIXELS, ALIGN)
         tile = _read(z, offsets, mask, True)
         stopped = _stopped(grad, sign, offsets, mask, True)
         centered, gated, du = _mask_gradient(tile, stopped, mean, slope, shift, mu, a, b)
-        a1 += tl.sum(gated, 1)
-        a2 += tl.sum(gated * centered, 1)
-        b1 += tl.sum(du, 1)
-        b2 += tl.sum(du * centered, 1)
-    return a1, a2, b1, b2
+        a1 += gated
+        a2 += gated * centered
+        b1 += du
+        b2 += du * centered
+    return tl.sum(a1, 1), tl.sum(a2, 1), tl.sum(b1, 1), tl.sum(b2, 1)
 
 
 @triton.jit
