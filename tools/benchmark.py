@@ -1,4 +1,4 @@
-"""Time whole backbones, plain and with each attention module, side by side: inference, training step, peak memory."""
+"""Time whole backbones, plain and with each attention module: inference, training steps, peak memory."""
 
 import argparse
 import json

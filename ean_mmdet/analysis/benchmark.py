@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from mmengine.registry import MODELS
 from rich.table import Table
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attention
 from .timing import DTYPES, LAYOUTS, environment, interleave, peak_memory, synchronize
@@ -95,9 +97,10 @@ def benchmark(
 
     Returns:
         The ``environment``, the ``settings``, and ``rows``: for each network its ``name``, ``params``, and by pass,
-        ``'inference'`` and ``'training'``, ``seconds`` a batch, ``ratio`` of its time to the plain network's,
+        ``'inference'``, ``'training'`` and ``'training, norm_eval'`` (batch norms in evaluation mode, as detectors
+        are fine-tuned), ``seconds`` a batch, ``ratio`` of its time to the plain network's,
         ``throughput`` in images a second and ``memory``, the peak in bytes beside weights and images. AN can't be
-        trained on one image, so with a batch of 1 it has no ``'training'``.
+        trained on one image, so with a batch of 1 it has inference alone.
     """
     build, default_shape = BACKBONES[backbone]
     shape = tuple(shape or default_shape)
@@ -115,13 +118,13 @@ def benchmark(
         name: dict(name=name, params=sum(p.numel() for p in network.parameters()), passes={})
         for name, network in networks.items()
     }
-    passes = {'inference': _inference, 'training': _training} if training else {'inference': _inference}
+    passes = PASSES if training else {'inference': _inference}
     for pass_, prepare in passes.items():
         functions = {
             name: prepare(network, images, DTYPES[dtype])
             for name, network in networks.items()
             # AN's mixture weights go through a batch norm of one value an image
-            if not (name == 'AN' and pass_ == 'training' and batch == 1)
+            if not (name == 'AN' and pass_ != 'inference' and batch == 1)
         }
         memory = {}
         for name, function in functions.items():
@@ -168,12 +171,15 @@ def _inference(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callab
     return run
 
 
-def _training(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
+def _training(network: nn.Module, images: Tensor, dtype: torch.dtype, norm_eval: bool = False) -> Callable[[], object]:
     """A step of SGD with momentum, the loss being the mean square of the features."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)] if norm_eval else []
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
 
     def run():
         network.train()
+        for norm in norms:
+            norm.eval()
         optimizer.zero_grad(set_to_none=True)
         with _autocast(images, dtype):
             features = network(images)
@@ -181,6 +187,13 @@ def _training(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callabl
         optimizer.step()
 
     return run
+
+
+PASSES = {
+    'inference': _inference,
+    'training': _training,
+    'training, norm_eval': partial(_training, norm_eval=True),
+}
 
 
 def tables(result: dict) -> list[Table]:
