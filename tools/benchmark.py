@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 
 import ean_mmdet  # noqa: F401, registers the modules
-from ean_mmdet.analysis.benchmark import BACKBONES, PLAIN, benchmark, modules, plot, tables
+from ean_mmdet.analysis.benchmark import BACKBONES, FORMULA, PLAIN, benchmark, modules, plot, tables
 from ean_mmdet.analysis.benchmark_arguments import add_benchmark_arguments, parse_benchmark
 
 
@@ -20,7 +20,10 @@ def parse_args() -> argparse.Namespace:
     add_benchmark_arguments(parser, repeat=10)
     parser.add_argument('--backbone', choices=BACKBONES, default='resnet50')
     parser.add_argument(
-        '--attention', nargs='+', metavar='NAME', help='what to compare with the plain network (default: every module)'
+        '--attention',
+        nargs='+',
+        metavar='NAME',
+        help='what to compare with the plain network; formula is EAN step by step (default: every module)',
     )
     parser.add_argument(
         '--shape',
@@ -30,12 +33,13 @@ def parse_args() -> argparse.Namespace:
         help='size of the images (default: 800 1216 for resnet50, 320 320 for mobilenext)',
     )
     parser.add_argument('--no-training', action='store_true', help='inference alone')
+    parser.add_argument('--compile', action='store_true', help='compile the networks with torch.compile')
     args = parse_benchmark(parser)
     if args.shape and min(args.shape) < 64:
         parser.error(
             '--shape: images of 64 × 64 at least; the networks have stride 32, and batch norm needs more than one value'
         )
-    known = [name for name in modules(args.backbone) if name != PLAIN]
+    known = [*(name for name in modules(args.backbone) if name != PLAIN), FORMULA]
     unknown = sorted(set(args.attention or ()) - set(known))
     if unknown:
         parser.error(f'--attention {" ".join(unknown)}: {args.backbone} can have {", ".join(known)}')
@@ -55,6 +59,7 @@ def main() -> None:
         args.batch,
         args.repeat,
         not args.no_training,
+        args.compile,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     # A pipe has no width, and cutting figures there would lose them.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attention
+from .benchmark_ops import PlainEAN
 from .timing import DTYPES, LAYOUTS, environment, interleave, peak_memory, synchronize
 
 # What a module needs said beside its channels; the groups are those that the paper has for the network.
@@ -58,6 +59,7 @@ BACKBONES: dict[str, tuple[Callable[[str], dict], tuple[int, int]]] = {
     'mobilenext': (mobilenext, (320, 320)),
 }
 PLAIN = 'plain'
+FORMULA = 'formula'  # EAN's network with the formula as the paper writes it in EAN's place
 
 
 def modules(backbone: str) -> list[str]:
@@ -79,13 +81,15 @@ def benchmark(
     batch: int = 1,
     repeat: int = 10,
     training: bool = True,
+    compiled: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Time a backbone plain and with attention modules, the networks taking turns, and measure their peak memory.
 
     Args:
         backbone: One of :data:`BACKBONES`. Defaults to ``'resnet50'``.
-        names: Modules to compare, of :func:`modules`; ``'plain'`` is always among them. Defaults to None, all.
+        names: Modules to compare, of :func:`modules`, or ``'formula'``, EAN step by step; ``'plain'`` is always among
+            them. Defaults to None, all modules.
         shape: Height and width of the images. Defaults to None, those of :data:`BACKBONES`.
         device: Where to run. Defaults to ``'cpu'``.
         dtype: ``'float32'``, or ``'float16'`` or ``'bfloat16'`` under autocast. Defaults to ``'float32'``.
@@ -93,6 +97,7 @@ def benchmark(
         batch: Images at a time. Defaults to 1.
         repeat: Rounds, of which the median is taken. Defaults to 10.
         training: Whether to time a training step too. Defaults to True.
+        compiled: Whether to compile the networks with ``torch.compile``. Defaults to False.
         progress: Called with a line about what is done. Defaults to doing nothing.
 
     Returns:
@@ -110,10 +115,14 @@ def benchmark(
     networks = {}
     for name in chosen:
         torch.manual_seed(0)
-        network = MODELS.build(build(name))
+        network = MODELS.build(build('EAN' if name == FORMULA else name))
         network.init_weights()
         _leave_zero(network)
+        if name == FORMULA:
+            _replace_ean(network)
         networks[name] = network.to(place, memory_format=LAYOUTS[layout])
+        if compiled:
+            network.compile(fullgraph=True)
     rows = {
         name: dict(name=name, params=sum(p.numel() for p in network.parameters()), passes={})
         for name, network in networks.items()
@@ -142,8 +151,9 @@ def benchmark(
                 memory_ratio=memory[name] / memory[PLAIN],
             )
     settings = dict(
-        backbone=backbone, shape=list(shape), device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat
-    )
+        backbone=backbone, shape=list(shape), device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat,
+        compiled=compiled,
+    )  # fmt: skip
     return dict(environment=environment(place), settings=settings, rows=list(rows.values()))
 
 
@@ -156,6 +166,13 @@ def _leave_zero(network: nn.Module) -> None:
     for parameter in network.parameters():
         if not parameter.any():
             parameter.normal_(std=0.1)
+
+
+def _replace_ean(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, attention.EAN):
+                setattr(parent, name, PlainEAN(child))
 
 
 def _autocast(images: Tensor, dtype: torch.dtype) -> torch.autocast:
@@ -203,7 +220,7 @@ def tables(result: dict) -> list[Table]:
     for pass_ in result['rows'][0]['passes']:
         table = Table(
             title=f'{settings["backbone"]}, {pass_}: {shape}, {settings["dtype"]}, {settings["layout"]}, '
-            f'{result["environment"]["device"]}',
+            f'{"compiled, " if settings["compiled"] else ""}{result["environment"]["device"]}',
             caption=f'medians of {settings["repeat"]} rounds in which the networks took turns',
             title_justify='left',
             caption_justify='left',

@@ -13,7 +13,7 @@ from ean_mmdet.analysis.benchmark import BACKBONES, benchmark, modules, plot, ta
 def result():
     lines = []
     result = benchmark('mobilenext', ['SE', 'EAN'], shape=(64, 64), repeat=1, progress=lines.append)
-    assert sum('peak memory' in line for line in lines) == 6
+    assert sum('peak memory' in line for line in lines) == 9
     return result
 
 
@@ -56,7 +56,8 @@ def test_ratios_are_to_the_plain_network(result):
 
 
 def test_tables_and_picture(result, tmp_path):
-    assert [table.title.split(':')[0] for table in tables(result)] == ['mobilenext, inference', 'mobilenext, training']
+    titles = [table.title.split(':')[0] for table in tables(result)]
+    assert titles == [f'mobilenext, {name}' for name in ('inference', 'training', 'training, norm_eval')]
     assert all(table.row_count == 3 for table in tables(result))
     plot(result, tmp_path / 'new' / 'speed.png')
     width, height = Image.open(tmp_path / 'new' / 'speed.png').size
