@@ -1,37 +1,158 @@
-"""Whether a checkpoint is one of this model at all."""
+"""Whether a checkpoint is one of this model: how much of the model it fills, and what it seems to be if not."""
+
+from __future__ import annotations
 
 import re
+from collections import Counter
+from dataclasses import dataclass
 
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError
 
+# A checkpoint that fills less of a model than this is one of another model.
+LEAST_SHARE = 0.1
 
-def check_fit(model: nn.Module, checkpoint: dict, source: str) -> None:
-    """Refuse a checkpoint that shares no weight with the model.
+
+@dataclass(frozen=True)
+class Fit:
+    """What a checkpoint has for a model. Statistics and counters of norms don't count.
+
+    Attributes:
+        share: Of the model's parameters, by their number, those that the checkpoint fills.
+        missing: Keys of parameters that the checkpoint lacks.
+        mismatched: Keys of parameters that it has in another shape: its shape and the model's.
+        unexpected: Keys that it has and the model lacks.
+    """
+
+    share: float
+    missing: tuple[str, ...]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    unexpected: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every parameter is filled."""
+        return not self.missing and not self.mismatched
+
+    def guess(self) -> str:
+        """What the checkpoint seems to be of, in words."""
+        if self.mismatched:
+            ratios = Counter(theirs[0] / own[0] for theirs, own in self.mismatched.values() if theirs and own)
+            ratio, count = ratios.most_common(1)[0] if ratios else (1, 0)
+            if ratio != 1 and count > len(self.mismatched) / 2 and len(self.mismatched) > 8:
+                return f'of another width (most of its layers have {ratio:g} times the channels)'
+            if self.share > 0.5:
+                return 'of another number of classes, or another head'
+            return 'of another architecture'
+        if self.unexpected and not self.missing:
+            return 'of a larger model (more layers?)'
+        if self.missing and not self.unexpected:
+            return 'of a part of the model, such as its backbone, or of a shallower one'
+        return 'of another depth or architecture'
+
+    def details(self) -> str:
+        """The first few keys that don't fit."""
+        parts = []
+        if self.mismatched:
+            shapes = [f'{key} is {list(theirs)}, not {list(own)}' for key, (theirs, own) in self.mismatched.items()]
+            parts.append(f'{len(shapes)} of another shape ({_first(shapes, "; ")})')
+        if self.missing:
+            parts.append(f'{len(self.missing)} missing ({_first(self.missing)})')
+        if self.unexpected:
+            parts.append(f'{len(self.unexpected)} unexpected ({_first(self.unexpected)})')
+        return ', '.join(parts)
+
+
+def measure_fit(model: nn.Module, weights: dict) -> Fit:
+    """Compare a model's parameters with a checkpoint's weights, by key and shape."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    own = dict(model.named_parameters(remove_duplicate=False))
+    buffers = {key for key, _ in model.named_buffers(remove_duplicate=False)}
+    # mmengine drops the prefix of a wrapped model's checkpoint
+    theirs = {re.sub(r'^module\.', '', key): value for key, value in weights.items() if isinstance(value, Tensor)}
+    missing = tuple(key for key in own if key not in theirs)
+    mismatched = {
+        key: (tuple(theirs[key].shape), tuple(tensor.shape))
+        for key, tensor in own.items()
+        if key in theirs and theirs[key].shape != tensor.shape
+    }
+    unexpected = tuple(
+        key for key in theirs if key not in own and key not in buffers and not key.endswith('num_batches_tracked')
+    )
+    total = sum(tensor.numel() for tensor in own.values())
+    filled = sum(tensor.numel() for key, tensor in own.items() if key in theirs and key not in mismatched)
+    return Fit(filled / total if total else 1.0, missing, mismatched, unexpected)
+
+
+def weights_in(checkpoint: object, source: str) -> dict:
+    """The weights of a loaded checkpoint: its ``state_dict``, or itself.
+
+    Raises:
+        InputError: It isn't a dict of weights by name.
+    """
+    if not isinstance(checkpoint, dict):
+        raise InputError(
+            f'{source} holds a {type(checkpoint).__name__}, not weights by name. A checkpoint is a dict with a '
+            f"'state_dict', or such a dict itself"
+        )
+    weights = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(weights, dict) or not weights or not all(isinstance(key, str) for key in weights):
+        what = 'is empty' if isinstance(weights, dict) and not weights else f'is a {type(weights).__name__}'
+        if isinstance(weights, dict) and weights:
+            what = f'has keys such as {next(key for key in weights if not isinstance(key, str))!r}'
+        raise InputError(f"{source}: its 'state_dict' {what}; it must be a dict of weights by name")
+    return weights
+
+
+def check_fit(model: nn.Module, checkpoint: object, source: str, whole: bool = False) -> None:
+    """Refuse a checkpoint that isn't one of this model, and tell in two lines of one that fills a part of it.
 
     Args:
         model: The model that the checkpoint is for.
         checkpoint: The loaded checkpoint, or its ``state_dict``.
         source: Where it came from, for the message.
+        whole: Whether the model is used as it is, to evaluate, predict or resume: then no parameter may have another
+            shape in the checkpoint, and nine tenths have to be in it. Defaults to False: a backbone's checkpoint, or
+            one with another head, is something to start training from.
 
     Raises:
-        InputError: No key of the same name and shape in common.
+        InputError: It fills too little of the model, or isn't a dict of weights by name.
     """
+    weights = weights_in(checkpoint, source)
+    fit = measure_fit(model, weights)
+    if fit.whole:
+        return
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    own = model.state_dict()
-    # mmengine drops the prefix of a wrapped model's checkpoint
-    weights = {re.sub(r'^module\.', '', key): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
-    if not any(key in own and own[key].shape == getattr(value, 'shape', None) for key, value in weights.items()):
+    kind = type(model).__name__
+    if fit.share < LEAST_SHARE or (whole and (fit.mismatched or fit.share < 0.9)):
+        if fit.share == 0 and not fit.mismatched:
+            raise InputError(
+                f'{source} has no weight in common with this {kind}. It has {_sample(weights)}; the model has '
+                f'{_sample(model.state_dict())}. Is it a checkpoint of another model, or of a backbone alone (for '
+                f'which there is init_cfg)?'
+            )
         raise InputError(
-            f'{source} has no weight in common with this {type(model).__name__}. It has {_sample(weights)}; the model '
-            f'has {_sample(own)}. Is it a checkpoint of another model, or of a backbone alone (for which there is '
-            f'init_cfg)?'
+            f'{source} fills {fit.share:.1%} of the parameters of this {kind}; it seems to be {fit.guess()}. '
+            f'Of the keys, {fit.details()}. Take the config that it was trained with'
         )
+    print_log(
+        f'{source} fills {fit.share:.1%} of the parameters of {kind}; the others stay as initialized.\n'
+        f'It seems to be {fit.guess()}: {fit.details()}',
+        logger='current',
+        level=30,
+    )
 
 
 def _sample(weights: dict) -> str:
     keys = list(weights)
     return ', '.join(keys[:2]) + (f' and {len(keys) - 2} more' if len(keys) > 2 else '') if keys else 'nothing'
+
+
+def _first(items, separator: str = ', ') -> str:
+    items = list(items)
+    return separator.join(items[:3]) + (', …' if len(items) > 3 else '')

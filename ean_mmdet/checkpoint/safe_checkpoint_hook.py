@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from ..errors import InputError
 from .fit import check_fit
@@ -55,9 +55,14 @@ class SafeCheckpointHook(Hook):
             InputError: No weight in common, or no training state where there must be some.
         """
         source = runner._load_from or 'the checkpoint'
-        check_fit(runner.model, checkpoint, source)
-        if runner._resume and 'optimizer' not in checkpoint:
+        training = isinstance(runner._train_loop, BaseLoop)  # a config until training begins
+        check_fit(runner.model, checkpoint, source, whole=runner._resume or not training)
+        if not runner._resume:
+            return
+        lacking = [part for part in ('optimizer', 'meta') if not isinstance(checkpoint.get(part), dict)]
+        lacking += [f'meta.{key}' for key in ('epoch', 'iter') if not lacking and key not in checkpoint['meta']]
+        if lacking:
             raise InputError(
-                f'{source} has weights but no training state (optimizer, iteration), so training cannot resume from '
-                f'it. To start from its weights, give it as load_from: --cfg-options load_from={source}'
+                f'{source} has weights but no training state (it lacks {", ".join(lacking)}), so training cannot '
+                f'resume from it. To start from its weights, give it as load_from: --cfg-options load_from={source}'
             )
