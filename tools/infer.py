@@ -2,18 +2,27 @@
 
 import argparse
 import json
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import mmcv
+import numpy as np
+import torch
 from mmdet.apis import inference_detector, init_detector
-from mmdet.registry import VISUALIZERS
+from mmdet.registry import DATASETS, VISUALIZERS
+from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 from rich.progress import track
+from torch import nn
 
 from ean_mmdet import engine
-from ean_mmdet.checkpoint import check_fit
+from ean_mmdet.checkpoint import check_fit, weights_in
 from ean_mmdet.errors import InputError
+from ean_mmdet.files import make_folder, write_text
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
@@ -32,6 +41,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_images(path: Path) -> list[Path]:
+    """The image itself, or everything below a folder that is named like one."""
     if path.is_file():
         return [path]
     images = sorted(p for p in path.rglob('*') if p.suffix.lower() in SUFFIXES)
@@ -41,28 +51,90 @@ def find_images(path: Path) -> list[Path]:
     return images
 
 
+def read_image(path: Path) -> np.ndarray:
+    """An image, as mmcv reads it.
+
+    Raises:
+        InputError: It isn't one that can be read.
+    """
+    if not path.is_file():
+        raise InputError('is a folder' if path.is_dir() else 'is a link to nothing')
+    try:
+        image = mmcv.imread(str(path))
+    except (OSError, cv2.error) as error:
+        what = 'is empty' if not path.stat().st_size else 'cannot be read'
+        raise InputError(what) from error
+    if image is None:
+        raise InputError('is no image, or truncated')
+    return image
+
+
+def picture_names(images: list[Path], root: Path) -> dict[Path, Path]:
+    """Where each picture goes below the output folder: a JPEG of the image's name, whole where two would be alike."""
+    names = {path: path.relative_to(root) for path in images}
+    times = Counter(name.with_suffix('') for name in names.values())
+    return {
+        path: name.with_suffix('.jpg') if times[name.with_suffix('')] == 1 else name.with_name(f'{name.name}.jpg')
+        for path, name in names.items()
+    }
+
+
+def load_model(config: Config, source: str, device: str) -> nn.Module:
+    """The detector with the checkpoint's weights, and its ``dataset_meta``."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f'--device {device} cannot be used here: {str(error).splitlines()[0]}') from error
+    checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    model = init_detector(config, None, device=device)
+    check_fit(model, checkpoint, source, whole=True)
+    weights = {re.sub(r'^module\.', '', key): value for key, value in weights_in(checkpoint, source).items()}
+    load_state_dict(model, weights, strict=False)
+    meta = checkpoint.get('meta')
+    meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    dataset = config.test_dataloader.dataset
+    if not isinstance(meta, dict) or 'classes' not in {key.lower() for key in meta}:
+        dataset_type = DATASETS.get(dataset.type)
+        meta = dict(dataset_type.METAINFO, **(dataset.get('metainfo') or {}))
+    model.dataset_meta = {key.lower(): value for key, value in meta.items()}
+    return model
+
+
+def category_ids(config: Config, classes: Sequence[str]) -> list[int]:
+    """The data set's own category ids, by the annotation file of the config if it is there; else 1, 2, 3, …"""
+    dataset = config.test_dataloader.dataset
+    file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    if file.suffix == '.json' and file.is_file():
+        try:
+            ids = {category['name']: category['id'] for category in json.loads(file.read_bytes())['categories']}
+        except (ValueError, KeyError, TypeError):
+            ids = {}
+        if set(classes) <= set(ids):
+            return [ids[name] for name in classes]
+    return list(range(1, len(classes) + 1))
+
+
 def main() -> None:
     args = parse_args()
     with engine.user_errors():
         images = find_images(args.images)
         config = engine.load_config(args.config, args.cfg_options)
-        weights = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-        model = init_detector(config, args.checkpoint, device=args.device)
-        check_fit(model, weights, args.checkpoint)
+        make_folder(args.out_dir)
+        model = load_model(config, args.checkpoint, args.device)
         visualizer = VISUALIZERS.build(config.visualizer)
         visualizer.dataset_meta = model.dataset_meta
         classes = model.dataset_meta['classes']
         root = args.images if args.images.is_dir() else args.images.parent
-        result = dict(
-            images=[], annotations=[], categories=[dict(id=i, name=name) for i, name in enumerate(classes, start=1)]
-        )
-        unreadable = []
+        ids = category_ids(config, classes)
+        result = dict(images=[], annotations=[], categories=[dict(id=i, name=n) for i, n in zip(ids, classes)])
+        pictures, unreadable = picture_names(images, root), []
         for path in track(images, description='Detecting'):
-            image = mmcv.imread(str(path))
-            if image is None:
-                unreadable.append(path)
+            try:
+                image = read_image(path)
+            except InputError as error:
+                unreadable.append(f'{path} {error}')
                 continue
-            sample = inference_detector(model, str(path))
+            sample = inference_detector(model, image)
             name = path.relative_to(root)
             visualizer.add_datasample(
                 path.stem,
@@ -70,7 +142,7 @@ def main() -> None:
                 data_sample=sample,
                 draw_gt=False,
                 pred_score_thr=args.score_thr,
-                out_file=str((args.out_dir / 'vis' / name).with_suffix('.jpg')),
+                out_file=str(args.out_dir / 'vis' / pictures[path]),
             )
             image_id = len(result['images']) + 1
             height, width = image.shape[:2]
@@ -83,20 +155,21 @@ def main() -> None:
                     dict(
                         id=len(result['annotations']) + 1,
                         image_id=image_id,
-                        category_id=label + 1,
+                        category_id=ids[label],
                         bbox=[x1, y1, x2 - x1, y2 - y1],
                         score=score,
                     )
                 )
-        args.out_dir.mkdir(parents=True, exist_ok=True)
         file = args.out_dir / 'detections.json'
-        file.write_text(json.dumps(result))
+        write_text(file, json.dumps(result))
         print(
             f'{len(result["images"])} pictures are in {args.out_dir / "vis"}; the {len(result["annotations"])} '
             f'detections of any score are in {file}'
         )
         if unreadable:
-            raise InputError(f'{len(unreadable)} files could not be read as images: {", ".join(map(str, unreadable))}')
+            raise InputError(
+                f'{len(unreadable)} of the {len(images)} files named as images are left out: {"; ".join(unreadable)}'
+            )
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from mmengine.device import get_device
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet import engine
+from ean_mmdet.checkpoint import latest_checkpoint
 from ean_mmdet.datasets import check_data
 from ean_mmdet.errors import InputError
 
@@ -45,8 +46,8 @@ def main() -> None:
                 raise InputError(f'{args.config} has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs')
             config.auto_scale_lr.enable = True
         if args.resume:
-            config.resume = True
-            config.load_from = None if args.resume == 'auto' else args.resume
+            config.load_from = latest_checkpoint(config.work_dir) if args.resume == 'auto' else args.resume
+            config.resume = config.load_from is not None
         if engine.is_main_process():
             check_data(config)
         runner = engine.build_runner(config, args.launcher)

@@ -83,7 +83,8 @@ def history_to_plain(buffer: HistoryBuffer) -> dict:
 def _restore_history(checkpoint: Any) -> Any:
     """Put ``HistoryBuffer`` objects back where a checkpoint has their numbers."""
     hub = checkpoint.get('message_hub') if isinstance(checkpoint, dict) else None
-    for key, value in (hub or {}).get('log_scalars', {}).items():
+    scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
+    for key, value in scalars.items() if isinstance(scalars, dict) else ():
         if isinstance(value, _PickledHistory):
             value = vars(value)
         if isinstance(value, dict) and value.keys() == {'log_history', 'count_history', 'max_length'}:
@@ -111,7 +112,36 @@ def load_local(filename: str, map_location: MapLocation = None) -> Any:
         hint = f'; {folder} has {", ".join(near)}' if near else ''
         raise InputError(f'no checkpoint at {filename}{hint}')
     with _explained(filename), _safe_loading():
-        return _restore_history(torch.load(filename, map_location=map_location))
+        check_archive(filename)
+        return _restore_history(torch.load(filename, map_location=map_location, weights_only=True))
+
+
+def check_archive(filename: str) -> None:
+    """See that a checkpoint's zip archive is whole: every checksum in it, which PyTorch writes and doesn't read.
+
+    Files of PyTorch before 1.6 are no archives and have no checksums.
+
+    Raises:
+        InputError: Bytes have changed since it was written, or it is compressed, which PyTorch's never are, and would
+            unpack to more than ten times its size.
+        zipfile.BadZipFile: The archive is cut.
+    """
+    with open(filename, 'rb') as file:
+        if file.read(4) != b'PK\x03\x04':
+            return
+    with zipfile.ZipFile(filename) as archive:
+        unpacked, size = sum(record.file_size for record in archive.infolist()), os.path.getsize(filename)
+        if unpacked > 10 * size:
+            raise InputError(
+                f'{filename} is compressed and would unpack to {unpacked:,} bytes from {size:,}. PyTorch does not '
+                f'compress checkpoints; unpack it elsewhere, if you trust it'
+            )
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise InputError(
+            f'{filename} is damaged: the checksum of its {damaged} is wrong, so bytes have changed since it was '
+            f'written. Copy or download it again, or take another checkpoint'
+        )
 
 
 @contextlib.contextmanager
@@ -119,6 +149,8 @@ def _explained(source: str) -> Iterator[None]:
     """Say in plain words why a checkpoint doesn't load."""
     try:
         yield
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f'{source} is damaged, no PyTorch checkpoint, or holds more than weights, which was refused, as loading it '

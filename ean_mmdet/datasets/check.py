@@ -7,8 +7,8 @@ comes. This says so at once.
 from __future__ import annotations
 
 import difflib
-import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +18,22 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from ..errors import InputError
+from .coco_check import counted, find_problems, read_coco, wrong_sizes
+from .images import require_images
 
 README_SECTION = "see 'Data' in README.md"
 
 
-def check_data(config: Config, splits: tuple[str, ...] = ('train', 'val')) -> None:
+_USE = dict(train='train on', val='validate on', test='evaluate on')
+
+
+def check_data(config: Config, splits: tuple[str, ...] = ('train', 'val'), decode: bool = False) -> None:
     """Check the data sets of a config: COCO and VOC format, and folders of images per class.
 
     Args:
         config: The whole config.
         splits: Which of ``train``, ``val`` and ``test`` to check. Defaults to ``('train', 'val')``.
+        decode: Whether to decode every image, and not read its header alone. Defaults to False.
 
     Raises:
         InputError: A data root, annotation file or image is missing, an annotation file is damaged, its classes aren't
@@ -36,10 +42,13 @@ def check_data(config: Config, splits: tuple[str, ...] = ('train', 'val')) -> No
     for split in splits:
         loader = config.get(f'{split}_dataloader')
         for dataset in _leaves(loader.dataset) if loader else ():
-            name = dataset.type.rsplit('.', 1)[-1]
+            kind = dataset['type']
+            name = (kind if isinstance(kind, str) else kind.__name__).rsplit('.', 1)[-1]
             check = CHECKS.get(name)
-            if check and _is_local(dataset):
-                check(dataset, split)
+            if check and _is_local(dataset) and (dataset.get('ann_file') or check is _check_class_folders):
+                check(dataset, split, decode)
+                if check is not _check_class_folders:
+                    _check_num_classes(config, _classes(dataset), split)
 
 
 def _leaves(dataset: dict) -> Iterator[dict]:
@@ -57,9 +66,36 @@ def _is_local(dataset: dict) -> bool:
 
 
 def _classes(dataset: dict) -> tuple[str, ...]:
-    metainfo = dataset.get('metainfo') or DATASETS.get(dataset['type']).METAINFO
-    classes = metainfo.get('classes') or DATASETS.get(dataset['type']).METAINFO['classes']
-    return (classes,) if isinstance(classes, str) else tuple(classes)
+    kind = dataset['type']
+    defaults = (DATASETS.get(kind) if isinstance(kind, str) else kind).METAINFO
+    classes = (dataset.get('metainfo') or {}).get('classes') or defaults['classes']
+    if isinstance(classes, str):
+        # mmengine reads a file of names, one a line
+        classes = Path(classes).read_text().split('\n') if os.path.isfile(classes) else [classes]
+        classes = [name.strip() for name in classes if name.strip()]
+    return tuple(classes)
+
+
+def _check_num_classes(config: Config, classes: tuple[str, ...], split: str) -> None:
+    """See that the heads predict as many classes as the data set has. RPNs tell objects from background alone."""
+
+    def heads(part: object) -> Iterator[tuple[str, int]]:
+        if isinstance(part, dict):
+            kind = str(part.get('type', ''))
+            if kind.endswith('Head') and 'RPN' not in kind and isinstance(part.get('num_classes'), int):
+                yield kind, part['num_classes']
+            for value in part.values():
+                yield from heads(value)
+        elif isinstance(part, (list, tuple)):
+            for value in part:
+                yield from heads(value)
+
+    for kind, number in heads(config.get('model')):
+        if number != len(classes):
+            raise InputError(
+                f'{split} data: its data set has {len(classes)} classes ({_short(classes)}), and the model has a '
+                f'{kind} with num_classes={number}; they must agree'
+            )
 
 
 def _annotation_file(dataset: dict, split: str) -> Path:
@@ -77,22 +113,13 @@ def _annotation_file(dataset: dict, split: str) -> Path:
     return file
 
 
-def _require_images(folder: Path, names: list[str], split: str, source: Path) -> None:
-    if not names:
-        raise InputError(f'{split} data: {source} lists no images')
-    present: dict[Path, set[str]] = {}
-    missing = []
-    for name in names:
-        path = folder / name
-        if path.parent not in present:
-            present[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
-        if path.name not in present[path.parent]:
-            missing.append(path)
+def _require_files(folder: Path, names: list[str], split: str, source: Path) -> None:
+    present = set(os.listdir(folder)) if folder.is_dir() else set()
+    missing = [folder / name for name in names if name not in present]
     if missing:
-        where = '' if folder.is_dir() else f' (there is no folder {folder})'
         raise InputError(
-            f'{split} data: {len(missing)} of the {len(names)} images that {source} lists are missing{where}, '
-            f'the first of them {missing[0]}; {README_SECTION}'
+            f'{split} data: {len(missing)} of the {len(names)} annotations that {source} lists are missing, the first '
+            f'of them {missing[0]}; {README_SECTION}'
         )
 
 
@@ -114,36 +141,47 @@ def _short(names: list[str] | tuple[str, ...]) -> str:
     return ', '.join(map(repr, names[:6])) + (f' and {len(names) - 6} more' if len(names) > 6 else '')
 
 
-def _check_coco(dataset: dict, split: str) -> None:
+def _warn(split: str, text: str) -> None:
+    print(f'warning: {split} data: {text}', file=sys.stderr, flush=True)
+
+
+def _check_coco(dataset: dict, split: str, decode: bool) -> None:
     file = _annotation_file(dataset, split)
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise InputError(f'{split} data: {file} is no valid JSON, perhaps truncated: {error}') from error
-    lacking = {'images', 'categories'} - set(content) if isinstance(content, dict) else {'images', 'categories'}
-    if lacking:
-        raise InputError(f'{split} data: {file} is no COCO annotation file: it lacks {" and ".join(sorted(lacking))}')
+    content = read_coco(file, split)
     classes, found = _classes(dataset), [category['name'] for category in content['categories']]
     if not set(classes) <= set(found):
         raise _class_error(split, file, classes, found)
+    errors, warnings, examples = find_problems(content)
+    if errors:
+        raise InputError(f'{split} data: {file} has {counted(errors, examples)}')
+    if warnings:
+        _warn(split, f'{file} has {counted(warnings, examples)}; MMDetection leaves them out')
     prefix = (dataset.get('data_prefix') or {}).get('img', '')
     folder = Path(dataset.get('data_root') or '', prefix)
-    _require_images(folder, [image['file_name'] for image in content['images']], split, file)
-    if split == 'train':
-        ids = {category['id'] for category in content['categories'] if category['name'] in classes}
-        if not any(box['category_id'] in ids for box in content.get('annotations', ())):
-            raise InputError(
-                f"{split} data: {file} has no box of the config's classes, so there is nothing to train on"
-            )
+    names = [image['file_name'] for image in content['images']]
+    sizes = require_images(folder, names, split, file, README_SECTION, decode)
+    if not content.get('annotations'):
+        raise InputError(f'{split} data: {file} has no annotations, so there is nothing to {_USE[split]}')
+    wrong = wrong_sizes(content, sizes)
+    if wrong:
+        raise InputError(
+            f'{split} data: {len(wrong)} of the {len(names)} images have another size than {file} says, by which boxes '
+            f'are cut off: {wrong[0]}'
+        )
+    ids = {category['id'] for category in content['categories'] if category['name'] in classes}
+    if not any(box['category_id'] in ids for box in content['annotations']):
+        raise InputError(
+            f"{split} data: {file} has no box of the config's classes, so there is nothing to {_USE[split]}"
+        )
 
 
-def _check_voc(dataset: dict, split: str) -> None:
+def _check_voc(dataset: dict, split: str, decode: bool) -> None:
     file = _annotation_file(dataset, split)
     root = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('sub_data_root', ''))
     images, annotations = dataset.get('img_subdir', 'JPEGImages'), dataset.get('ann_subdir', 'Annotations')
     names = file.read_text().split()
-    _require_images(root, [f'{images}/{name}.jpg' for name in names], split, file)
-    _require_images(root, [f'{annotations}/{name}.xml' for name in names], split, file)
+    require_images(root, [f'{images}/{name}.jpg' for name in names], split, file, README_SECTION, decode)
+    _require_files(root / annotations, [f'{name}.xml' for name in names], split, file)
     found: Counter[str] = Counter()
     flat = []
     for name in names:
@@ -158,8 +196,13 @@ def _check_voc(dataset: dict, split: str) -> None:
     # A class without a box is normal in a small set; together with boxes of unknown classes it is a wrong name.
     if not set(classes) <= set(found) and not set(found) <= set(classes):
         raise _class_error(split, root / annotations, classes, sorted(found))
-    if split == 'train' and not found:
-        raise InputError(f'{split} data: no image of {file} has a box; there is nothing to train on')
+    if not found:
+        raise InputError(f'{split} data: no image of {file} has a box; there is nothing to {_USE[split]}')
+    unknown = {name: count for name, count in found.items() if name not in classes}
+    if unknown:
+        _warn(
+            split, f'{file}: {sum(unknown.values())} boxes are of other classes ({_short(list(unknown))}) and left out'
+        )
     if split == 'train' and flat and not (dataset.get('filter_cfg') or {}).get('bbox_min_size'):
         raise InputError(
             f'{split} data: {len(flat)} boxes have no width or height, the first in {flat[0]}; one of them makes the '
@@ -172,7 +215,7 @@ def _is_flat(box: ElementTree.Element) -> bool:
     return xmax - xmin < 1 or ymax - ymin < 1
 
 
-def _check_class_folders(dataset: dict, split: str) -> None:
+def _check_class_folders(dataset: dict, split: str, decode: bool) -> None:
     """MMPretrain's data sets with a folder of images per class; an annotation file stands for the folders."""
     root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or dataset.get('split') or ''
     folder = Path(root, prefix if isinstance(prefix, str) else prefix.get('img_path', ''))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 
 import torch.distributed
 from mmengine.config import Config
@@ -12,6 +13,8 @@ from mmengine.dist import master_only
 from mmengine.hooks import LoggerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+
+from ..errors import InputError
 
 
 def build_runner(config: Config, launcher: str = 'none') -> Runner:
@@ -38,7 +41,26 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     for hook in runner.hooks:
         if isinstance(hook, LoggerHook):
             hook.after_test_epoch = master_only(hook.after_test_epoch)
+    runner.resume = _explained(runner.resume)
     return runner
+
+
+def _explained(resume: Callable[..., None]) -> Callable[..., None]:
+    """``Runner.resume`` with one line where a training state is damaged or another run's."""
+
+    def explained(filename: str, *args, **kwargs) -> None:
+        try:
+            resume(filename, *args, **kwargs)
+        except InputError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f'training cannot resume from {filename}: its training state is damaged or of another run '
+                f'({type(error).__name__}: {error}). Take another checkpoint, or start from its weights: '
+                f'--cfg-options load_from={filename}'
+            ) from error
+
+    return explained
 
 
 def _init_cpu_process_group(launcher: str) -> None:

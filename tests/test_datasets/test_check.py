@@ -156,3 +156,106 @@ def test_folders_of_images_per_class(type, tmp_path):
     dataset['ann_file'] = 'meta/mine.txt'
     with pytest.raises(InputError, match=r'no annotation file .*meta/mine.txt'):
         check_data(Config(dict(train_dataloader=dict(dataset=dataset))))
+
+
+def annotations(data, change, name='instances_train.json'):
+    """Change the content of an annotation file."""
+    file = data / 'annotations' / name
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def set_in(entry, **values):
+    return lambda content: content[entry][3].update(values)
+
+
+def remove_from(entry, key):
+    return lambda content: content[entry][3].pop(key)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda c: c['images'].append(dict(c['images'][0])), r'1 image ids given twice \(1: '),
+        (lambda c: c['annotations'].append(dict(c['annotations'][0])), '1 annotation ids given twice'),
+        (set_in('annotations', bbox=[1.0, 2.0, float('nan'), 4.0]), '1 boxes with NaN or infinity'),
+        (set_in('annotations', bbox='1,2,3,4'), '1 boxes that are not four numbers'),
+        (set_in('annotations', bbox=[1, 2, 3]), '1 boxes that are not four numbers'),
+        (remove_from('annotations', 'bbox'), '1 annotations without bbox'),
+        (remove_from('annotations', 'area'), '1 annotations without area'),
+        (remove_from('images', 'width'), 'an entry of its images lacks width'),
+        (remove_from('categories', 'name'), 'an entry of its categories lacks name'),
+        (set_in('images', width=7), r'1 of the 24 images have another size .* is 320 × 240, not 7 × 240'),
+    ],
+)
+def test_annotations_that_would_make_a_run_wrong(data, change, message):
+    annotations(data, change)
+    refuses(coco(data), message)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (set_in('annotations', image_id=999), '1 annotations of images that it does not list'),
+        (set_in('annotations', category_id=999), '1 annotations of categories that it does not list'),
+        (set_in('annotations', bbox=[5, 5, -3, 4]), '1 boxes of negative width or height'),
+        (set_in('annotations', bbox=[5, 5, 0, 4]), '1 boxes of less than a pixel'),
+    ],
+)
+def test_annotations_that_mmdetection_leaves_out_are_told(data, change, message, capfd):
+    annotations(data, change)
+    check_data(coco(data))
+    output = ''.join(capfd.readouterr())
+    assert message in output and 'MMDetection leaves them out' in output
+
+
+def test_a_byte_order_mark(data):
+    file = data / 'annotations/instances_train.json'
+    file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes())
+    refuses(coco(data), 'starts with a byte-order mark')
+
+
+def test_validation_without_annotations(data):
+    annotations(data, lambda content: content.update(annotations=[]), 'instances_val.json')
+    dataset = coco(data, ann_file='annotations/instances_val.json').train_dataloader.dataset
+    with pytest.raises(InputError, match=r'val data: .* has no annotations, so there is nothing to validate on'):
+        check_data(Config(dict(val_dataloader=dict(dataset=dataset))))
+
+
+@pytest.mark.parametrize('kind', [coco, voc])
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (lambda path: path.write_bytes(b''), r'1 of the 24 images .* cannot be used: 1 empty \(.*000003\.jpg\)'),
+        (lambda path: path.write_bytes(path.read_bytes()[:300]), r'1 (damaged|no image|truncated)'),
+        (lambda path: path.write_text('an error page'), '1 no image'),
+        (lambda path: (path.unlink(), path.mkdir()), '1 a folder'),
+        (lambda path: (path.unlink(), path.symlink_to('nowhere.jpg')), '1 links to nothing'),
+        (lambda path: (path.unlink(), path.symlink_to(path.name)), '1 unreadable, Too many levels of symbolic links'),
+    ],
+)
+def test_images_that_cannot_be_read(data, kind, spoil, message):
+    spoil(data / 'JPEGImages/000003.jpg')
+    refuses(kind(data), message)
+
+
+def test_num_classes_that_differ(data):
+    config = coco(data)
+    config.model = dict(neck=dict(type='FPN'), bbox_head=dict(type='SSDLiteHead', num_classes=80))
+    refuses(config, r'its data set has 5 classes .* SSDLiteHead with num_classes=80; they must agree')
+    config.model.bbox_head.num_classes = 5
+    check_data(config)
+
+
+def test_valid_configs_that_are_written_otherwise(data, tmp_path):
+    from mmdet.datasets import CocoDataset
+
+    names = tmp_path / 'classes.txt'
+    names.write_text('\n'.join(CLASSES) + '\n')
+    check_data(coco(data, metainfo=dict(classes=str(names))))
+    dataset = dict(coco(data).train_dataloader.dataset, type=CocoDataset)
+    check_data(Config(dict(train_dataloader=dict(dataset=dataset))))
+    dataset = coco(data).train_dataloader.dataset
+    del dataset['ann_file']
+    check_data(Config(dict(train_dataloader=dict(dataset=dataset))))

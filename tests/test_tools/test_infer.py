@@ -1,6 +1,9 @@
 import json
 
 import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -28,12 +31,59 @@ def test_unreadable_images_are_named_and_the_others_done(trained, tiny, sample_d
     images = tmp_path / 'images'
     images.mkdir()
     (images / 'good.jpg').write_bytes((sample_data / 'JPEGImages/000001.jpg').read_bytes())
+    with Image.open(images / 'good.jpg') as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(images / 'good.png')
     (images / 'bad.jpg').write_bytes(b'no image')
+    (images / 'empty.jpg').touch()
+    (images / 'folder.jpg').mkdir()
+    (images / 'link.jpg').symlink_to('nothing.jpg')
     arguments = [images, tiny, trained / 'iter_6.pth', '--out-dir', tmp_path / 'out', '--device', 'cpu']
     result = run_tool('infer.py', *arguments, check=False)
-    assert result.returncode == 2 and '1 files could not be read as images' in result.stderr
-    assert 'bad.jpg' in result.stderr
-    assert (tmp_path / 'out/vis/good.jpg').is_file()
+    assert result.returncode == 2 and 'Traceback' not in result.stderr
+    assert '4 of the 6 files named as images are left out' in result.stderr
+    for problem in ('bad.jpg is no image', 'empty.jpg is empty', 'folder.jpg is a folder', 'link.jpg is a link'):
+        assert problem in result.stderr
+    # two images of one stem are two pictures
+    first, second = ((tmp_path / 'out/vis' / name).read_bytes() for name in ('good.jpg.jpg', 'good.png.jpg'))
+    assert first != second
+    content = json.loads((tmp_path / 'out/detections.json').read_text())
+    assert [image['file_name'] for image in content['images']] == ['good.jpg', 'good.png']
+
+
+def test_category_ids_are_the_data_sets(trained, tiny, sample_data, tmp_path, run_tool):  # noqa: F811
+    file = tmp_path / 'annotations.json'
+    content = json.loads((sample_data / 'annotations/instances_val.json').read_text())
+    for category in content['categories']:
+        category['id'] += 100
+    file.write_text(json.dumps(content))
+    run_tool(
+        'infer.py', sample_data / 'JPEGImages/000001.jpg', tiny, trained / 'iter_6.pth', '--out-dir', tmp_path / 'out',
+        '--cfg-options', f'test_dataloader.dataset.ann_file={file}',
+    )  # fmt: skip
+    content = json.loads((tmp_path / 'out/detections.json').read_text())
+    assert {category['id'] for category in content['categories']} == {101, 102, 103, 104, 105}
+    assert {box['category_id'] for box in content['annotations']} <= {101, 102, 103, 104, 105}
+
+
+@pytest.mark.parametrize('tool', ['test.py', 'infer.py'])
+def test_a_checkpoint_of_another_width_is_refused(tool, trained, tiny, sample_data, tmp_path, run_tool):  # noqa: F811
+    """Its counters of batches fit, and nothing else does."""
+    config = Config.fromfile(tiny)
+    config.model.backbone.widen_factor = 0.5
+    channels = (144, 288, 640, 64)
+    config.model.neck.update(in_channels=channels[:3], out_channels=channels)
+    config.model.bbox_head.in_channels = channels
+    torch.save(dict(state_dict=MODELS.build(config.model).state_dict(), meta={}), tmp_path / 'half.pth')
+    images = [sample_data / 'JPEGImages/000001.jpg'] if tool == 'infer.py' else []
+    result = run_tool(tool, *images, tiny, tmp_path / 'half.pth', check=False)
+    assert result.returncode == 2 and 'Traceback' not in result.stderr and 'size mismatch' not in result.stderr
+    assert 'another width' in result.stderr
+
+
+def test_an_unknown_device(trained, tiny, sample_data, run_tool):  # noqa: F811
+    image = sample_data / 'JPEGImages/000001.jpg'
+    result = run_tool('infer.py', image, tiny, trained / 'iter_6.pth', '--device', 'foo', check=False)
+    assert result.returncode == 2 and '--device foo cannot be used here' in result.stderr
 
 
 @pytest.mark.parametrize('name', ['empty'])

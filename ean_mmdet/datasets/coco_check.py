@@ -1,0 +1,105 @@
+"""What is wrong in a COCO annotation file, counted by kind with an example each.
+
+MMDetection leaves out without a word what it can't use, and takes without a word what makes a run wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def read_coco(file: Path, split: str) -> dict:
+    """The content of an annotation file.
+
+    Raises:
+        InputError: It is no JSON, or lacks images, categories or what they have to have.
+    """
+    raw = file.read_bytes()
+    if raw.startswith(b'\xef\xbb\xbf'):
+        raise InputError(
+            f'{split} data: {file} starts with a byte-order mark, which pycocotools cannot read; save it as UTF-8 '
+            f'without one'
+        )
+    try:
+        content = json.loads(raw)
+    except ValueError as error:
+        raise InputError(f'{split} data: {file} is no valid JSON, perhaps truncated: {error}') from error
+    lacking = {'images', 'categories'} - set(content) if isinstance(content, dict) else {'images', 'categories'}
+    if lacking:
+        raise InputError(f'{split} data: {file} is no COCO annotation file: it lacks {" and ".join(sorted(lacking))}')
+    for kind, keys in (('images', ('id', 'file_name', 'width', 'height')), ('categories', ('id', 'name'))):
+        for entry in content[kind]:
+            absent = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+            if absent:
+                raise InputError(
+                    f'{split} data: {file}: an entry of its {kind} lacks {", ".join(absent)}: {str(entry)[:120]}'
+                )
+    return content
+
+
+def find_problems(content: dict) -> tuple[Counter, Counter, dict[str, str]]:
+    """Errors and warnings by kind, how many of each, and an example by kind.
+
+    Errors would make a run wrong; what is only warned of MMDetection leaves out, and nothing else changes.
+    """
+    errors, warnings, examples = Counter(), Counter(), {}
+
+    def note(where: Counter, kind: str, example: object) -> None:
+        where[kind] += 1
+        examples.setdefault(kind, str(example)[:160])
+
+    images = {}
+    for image in content['images']:
+        if image['id'] in images:
+            note(errors, 'image ids given twice', f'{image["id"]}: {images[image["id"]]} and {image["file_name"]}')
+        images[image['id']] = image['file_name']
+    categories = {category['id'] for category in content['categories']}
+    seen = set()
+    for box in content.get('annotations', ()):
+        absent = [key for key in ('id', 'image_id', 'category_id', 'bbox', 'area') if key not in box]
+        if absent:
+            note(errors, f'annotations without {" and ".join(absent)}', box)
+            continue
+        if box['id'] in seen:
+            note(errors, 'annotation ids given twice', box['id'])
+        seen.add(box['id'])
+        if box['image_id'] not in images:
+            note(warnings, 'annotations of images that it does not list', f'annotation {box["id"]}')
+            continue
+        place = f'annotation {box["id"]} of {images[box["image_id"]]}'
+        if box['category_id'] not in categories:
+            note(warnings, 'annotations of categories that it does not list', f'{place}: {box["category_id"]}')
+        values = box['bbox']
+        numbers = isinstance(values, list) and all(
+            isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
+        )
+        if not numbers or len(values) != 4:
+            note(errors, 'boxes that are not four numbers', f'{place}: {values}')
+        elif not all(map(math.isfinite, values)):
+            note(errors, 'boxes with NaN or infinity', f'{place}: {values}')
+        elif values[2] < 0 or values[3] < 0:
+            note(warnings, 'boxes of negative width or height', f'{place}: {values}')
+        elif values[2] < 1 or values[3] < 1:
+            note(warnings, 'boxes of less than a pixel in width or height', f'{place}: {values}')
+    return errors, warnings, examples
+
+
+def wrong_sizes(content: dict, sizes: dict[str, tuple[int, int]]) -> list[str]:
+    """Images whose width and height aren't those that the annotations say, which cuts boxes off."""
+    return [
+        f'{image["file_name"]} is {sizes[image["file_name"]][0]} × {sizes[image["file_name"]][1]}, not '
+        f'{image["width"]} × {image["height"]}'
+        for image in content['images']
+        # turned by its EXIF orientation, it is the other way round
+        if sorted(sizes[image['file_name']]) != sorted((image['width'], image['height']))
+    ]
+
+
+def counted(problems: Counter, examples: dict[str, str]) -> str:
+    """The problems in a sentence."""
+    return '; '.join(f'{count} {kind} ({examples[kind]})' for kind, count in problems.items())

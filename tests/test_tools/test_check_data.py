@@ -1,0 +1,18 @@
+import shutil
+
+from tests.test_tools.tiny import write_config
+
+
+def test_every_split_is_reported(sample_data, tmp_path, run_tool):
+    data = shutil.copytree(sample_data, tmp_path / 'data')
+    config = write_config(tmp_path, data)
+    result = run_tool('check_data.py', config, '--decode', EAN_CACHE=str(tmp_path / 'cache'))
+    assert [line.split(' (')[0] for line in result.stdout.splitlines()[-3:]] == [
+        'train: good',
+        'val: good',
+        'test: good',
+    ]
+    (data / 'JPEGImages/000001.jpg').write_bytes(b'')
+    result = run_tool('check_data.py', config, check=False, EAN_CACHE=str(tmp_path / 'cache'))
+    assert result.returncode == 2 and 'Traceback' not in result.stderr
+    assert '1 empty' in result.stdout and '1 of the data sets cannot be used' in result.stderr
