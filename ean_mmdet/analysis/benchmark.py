@@ -129,6 +129,7 @@ def benchmark(
     }
     passes = PASSES if training else {'inference': _inference}
     for pass_, prepare in passes.items():
+        torch.compiler.reset()  # what was compiled for another pass counts against the limit of recompilations
         functions = {
             name: prepare(network, images, DTYPES[dtype])
             for name, network in networks.items()

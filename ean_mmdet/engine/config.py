@@ -30,10 +30,15 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise InputError(f'no config at {path}{_near_configs(file)}')
     try:
         config = Config.fromfile(path)
-    except (SyntaxError, KeyError, OSError, TypeError) as error:
+    except Exception as error:  # a config is a program, and can fail in any way
         raise InputError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
-    if options:
-        config.merge_from_dict(options)
+    for key, value in (options or {}).items():
+        try:
+            config.merge_from_dict({key: value})
+        except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f'--cfg-options {key}={value} cannot be set in {path}: {type(error).__name__}: {error}'
+            ) from error
     return config
 
 

@@ -27,6 +27,9 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     Args:
         config: The whole config, ``work_dir`` included.
         launcher: ``'none'``, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``. Defaults to ``'none'``.
+
+    Raises:
+        InputError: What the config says can't be built.
     """
     config.launcher = launcher
     if launcher != 'none' and get_device() == 'cpu':
@@ -37,7 +40,12 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
             broadcast_buffers=False,
             find_unused_parameters=config.get('find_unused_parameters', False),
         )
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    try:
+        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f'the config cannot be built: {" ".join(str(error).split())}') from error
     for hook in runner.hooks:
         if isinstance(hook, LoggerHook):
             hook.after_test_epoch = master_only(hook.after_test_epoch)

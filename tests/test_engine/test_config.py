@@ -33,3 +33,18 @@ def test_work_dir(argument, own, expected):
     config = Config(dict(work_dir=own))
     set_work_dir(config, argument, 'configs/name.py')
     assert config.work_dir == expected
+
+
+def test_a_config_that_fails_as_a_program_does(tmp_path):
+    path = tmp_path / 'broken.py'
+    path.write_text('model = undefined\n')
+    with pytest.raises(InputError, match=r'broken\.py is no valid config: NameError'):
+        load_config(str(path))
+
+
+def test_an_option_that_cannot_be_set(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text('a = [dict(b=1)]\n')
+    assert load_config(str(path), {'a.0.b': 2}).a[0].b == 2
+    with pytest.raises(InputError, match=r'--cfg-options a\.9\.b=2 cannot be set in .*config\.py'):
+        load_config(str(path), {'a.9.b': 2})
