@@ -79,3 +79,22 @@ def test_missing_wheel_of_ones_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize('tool', ['setup.sh', 'quickstart.sh'])
 def test_help(tool, run_tool):
     assert f'bash tools/{tool}' in run_tool(tool, '--help').stdout
+
+
+def test_without_a_compiler_the_kernels_are_left_out_and_a_line_says_so(tmp_path):
+    command = [
+        sys.executable,
+        '-W',
+        'ignore',
+        'setup.py',
+        'build_ext',
+        '--build-lib',
+        tmp_path,
+        '--build-temp',
+        tmp_path,
+    ]
+    environment = {**os.environ, 'CXX': '/nowhere/c++'}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert 'no compiled kernels for CPUs, plain PyTorch instead' in result.stderr and '/nowhere/c++' in result.stderr
+    assert not list(tmp_path.rglob('*.so'))
