@@ -5,7 +5,6 @@ more, which ``test_in_the_interpreter`` starts.
 """
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,8 @@ from ean_mmdet.ops import norm_gate
 from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, make_inputs
 
 triton = pytest.importorskip('triton')
+from ean_mmdet.analysis.triton_occupancy import compile_kernels  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton  # noqa: E402
-from ean_mmdet.ops import norm_gate_triton_kernels as kernels  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton_plan as plans  # noqa: E402
 from tests.test_ops.test_batch_norm_gate import compare, make  # noqa: E402
 
@@ -201,65 +200,19 @@ def test_behind_a_batch_norm(use_triton, small_tiles, shape, mode, layout):
         compare(inputs, statistics, mode, activation is not None, tolerance)
 
 
-POINTERS = {torch.float32: '*fp32', torch.float16: '*fp16', torch.bfloat16: '*bf16'}
-MAPS = ('z', 'y', 'residual', 'grad', 'sign', 'dz', 'dresidual')
-
-
-def compile_for(capability, kernel, dtype, warps, **constants):
-    """Compile a kernel down to machine code for a compute capability, on any machine."""
-    names = kernel.arg_names
-    signature = {
-        name: 'constexpr' if name in constants else POINTERS[dtype] if name in MAPS
-        else 'i32' if name in kernels.SIZES else 'fp32' if name.endswith('eps') else '*fp32'
-        for name in names
-    }  # fmt: skip
-    values = {(names.index(name),): value for name, value in constants.items()}
-    aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if signature[name].startswith('*')}
-    source = triton.compiler.ASTSource(kernel, signature, values, aligned)
-    target = triton.backends.compiler.GPUTarget('cuda', capability, 32)
-    return triton.compile(source, target=target, options={'num_warps': warps})
-
-
-def spilled_bytes(compiled, capability, tmp_path):
-    """Bytes of registers that ptxas puts into memory."""
-    ptx, ptxas = tmp_path / 'kernel.ptx', triton.knobs.nvidia.ptxas.path
-    ptx.write_text(compiled.asm['ptx'])
-    command = [ptxas, '-v', f'--gpu-name=sm_{capability}{"a" if capability == 90 else ""}', ptx, '-o', '/dev/null']
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    return [int(number) for number in re.findall(r'(\d+) bytes spill (?:stores|loads)', told)]
-
-
 @pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
 @pytest.mark.parametrize('capability', [80, 90])
 @pytest.mark.parametrize(('dtype', 'layout'), [(torch.float32, 'contiguous'), (torch.bfloat16, 'channels_last')])
 def test_compiles_without_spills(monkeypatch, tmp_path, capability, dtype, layout):
-    """For an A100 and an H100, with the tiles of ResNet-50's largest maps and with a residual, ReLU and batch norm."""
+    """For an A100 and an H100, with the tiles of ResNet-50's largest and smallest maps."""
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    compiled = {}
-    for maps, shapes in ((1, ((2, 256, 200, 336), (2, 2048, 25, 42))), (2, ((2, 256, 200, 336), (2, 2048, 25, 42)))):
-        for shape in shapes:
-            plan = plans.make_plan(torch.Size(shape), layout == 'channels_last', maps, 264)
-            tile = dict(CHANNELS_LAST=layout == 'channels_last', PLANES=plan.planes, PIXELS=plan.pixels)
-            tile.update(ALIGN=plan.align, NORM=True)
-
-            def build(kernel, **constants):
-                return compile_for(capability, kernel, dtype, plan.warps, **tile, **constants)  # noqa: B023
-
-            if maps == 1:
-                compiled[shape, 'forward'] = build(kernels.forward_kernel, RELU=True, WHOLE=plan.whole)
-                compiled[shape, 'gate'] = build(kernels.gate_kernel, RELU=True)
-                del tile['NORM']
-                compiled[shape, 'moments'] = build(kernels.moments_kernel)
-            else:
-                compiled[shape, 'backward'] = build(kernels.backward_kernel, WHOLE=plan.whole)
-                compiled[shape, 'sums'] = build(kernels.sums_kernel)
-                compiled[shape, 'gradient'] = build(kernels.gradient_kernel, TRAINING=True)
-    for name, kernel in compiled.items():
-        assert kernel.asm['cubin']
-        spills = spilled_bytes(kernel, capability, tmp_path)
-        assert spills and not any(spills), name
-        if layout == 'channels_last':  # 16 bytes at once
-            assert 'ld.global' in kernel.asm['ptx'] and '.v4.b32' in kernel.asm['ptx'], name
+    for shape in ((2, 256, 200, 336), (2, 2048, 25, 42)):
+        compiled = compile_kernels(capability, shape, dtype, layout == 'channels_last')
+        assert len(compiled) == 6
+        for kernel in compiled:
+            assert not kernel.spilled and kernel.programs >= 1, kernel.name
+            if layout == 'channels_last':  # 16 bytes at once
+                assert 'ld.global' in kernel.ptx and '.v4.b32' in kernel.ptx, kernel.name
 
 
 def test_plan_covers_every_pixel_and_plane():
