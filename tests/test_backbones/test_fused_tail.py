@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from mmdet.models.backbones import ResNet
+from mmengine.registry import MODELS
 from mmengine.runner import turn_on_activation_checkpointing
 from torch import nn
 
@@ -368,3 +369,40 @@ def test_block_in_the_compilers_own_code():
     scatter(block).float().eval()
     x = torch.randn(1, 16, 6, 6)
     torch.testing.assert_close(torch.compile(block, fullgraph=True)(x), block(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(type='EANResNet', depth=18, base_channels=8, groups=8, norm_eval=False),
+        dict(type='EANMobileNeXt', widen_factor=0.25, norm_eval=True),
+    ],
+)
+def test_a_backbone_trained_both_ways_has_the_same_weights(backbone):
+    """20 steps of SGD in float32 end as near to those in float64 as the paper's equations in float32 do."""
+    fused = MODELS.build(backbone)
+    with torch.no_grad():
+        for module in fused.modules():
+            if isinstance(module, EAN):
+                module.alpha.normal_(std=0.5)
+    plain = without_ean(fused)
+    exact = copy.deepcopy(plain).double()
+    x = torch.randn(2, 3, 48, 48)
+    for module in (fused, plain, exact):
+        module.train()
+        optimizer = torch.optim.SGD(module.parameters(), 0.01, momentum=0.9)
+        images = x.to(next(module.parameters()).dtype)
+        for _ in range(20):
+            optimizer.zero_grad()
+            sum(feature.square().mean() for feature in module(images)).backward()
+            optimizer.step()
+
+    def distance(module):
+        pairs = zip(module.parameters(), exact.parameters())
+        return sum((mine - theirs).square().sum() for mine, theirs in pairs).sqrt().item()
+
+    moved = sum(
+        (mine - theirs).square().sum() for mine, theirs in zip(MODELS.build(backbone).parameters(), exact.parameters())
+    )
+    assert moved > 1
+    assert distance(fused) < 3 * distance(plain) < 0.1
