@@ -374,7 +374,7 @@ def test_block_in_the_compilers_own_code():
 @pytest.mark.parametrize(
     'backbone',
     [
-        dict(type='EANResNet', depth=18, base_channels=8, groups=8, norm_eval=False),
+        dict(type='EANResNet', depth=18, base_channels=16, groups=8, norm_eval=False),
         dict(type='EANMobileNeXt', widen_factor=0.25, norm_eval=True),
     ],
 )
@@ -387,10 +387,10 @@ def test_a_backbone_trained_both_ways_has_the_same_weights(backbone):
                 module.alpha.normal_(std=0.5)
     plain = without_ean(fused)
     exact = copy.deepcopy(plain).double()
-    x = torch.randn(2, 3, 48, 48)
+    x = torch.randn(4, 3, 64, 64)
     for module in (fused, plain, exact):
         module.train()
-        optimizer = torch.optim.SGD(module.parameters(), 0.01, momentum=0.9)
+        optimizer = torch.optim.SGD(module.parameters(), 0.001, momentum=0.9)
         images = x.to(next(module.parameters()).dtype)
         for _ in range(20):
             optimizer.zero_grad()

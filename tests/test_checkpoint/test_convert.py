@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -99,17 +101,17 @@ def test_whole_detectors_find_the_same_boxes(make, size, steps, tmp_path):
         torch.testing.assert_close(got.scores, wanted.scores, rtol=1e-5, atol=1e-6)
         assert torch.equal(got.labels, wanted.labels)
 
+    # mmcv's NMS takes no float64, so there it is what the heads get that is compared
+    expected, found = (copy.deepcopy(network).double().extract_feat(image.double()) for network in networks)
+    for wanted, got in zip(expected, found):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10 * wanted.abs().max().item())
+
     targets, losses = samples(2, size), []
     for network in networks:
         network.train()
         torch.manual_seed(1)  # RPN and RoI head sample their boxes
         losses.append(network.parse_losses(network(image, targets, mode='loss'))[0])
-    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
-
-    # mmcv's NMS takes no float64, so here it is what the heads get that is compared
-    expected, found = (network.double().eval().extract_feat(image.double()) for network in networks)
-    for wanted, got in zip(expected, found):
-        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10 * wanted.abs().max().item())
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)
 
 
 def test_the_detector_itself_may_start_so(tmp_path):
