@@ -115,7 +115,7 @@ class WarmStart:
 
     Loads a checkpoint of the network without attention and scales the norm in front of each attention module by the
     inverse of the module's initial mask (Li, Li and Wen, AAAI 2024: an EAN halves its input at the start, so the norm
-    is doubled). The network then computes exactly what the plain one did, in training and evaluation mode. A
+    is doubled). The network then computes what the plain one did, to rounding, in training and evaluation mode. A
     checkpoint that already has attention weights is loaded as it is.
 
     It recognises, by their keys: ResNets of torchvision and timm, classifiers of mmpretrain, detectors of MMDetection
