@@ -33,6 +33,14 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope='session', autouse=True)
+def own_cache(tmp_path_factory):
+    """What is kept of images that were looked at stays out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('EAN_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+
 @pytest.fixture(scope='session')
 def sample_data(tmp_path_factory) -> Path:
     """A small generated data set: 24 training and 8 validation images."""
