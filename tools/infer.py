@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,8 +87,7 @@ def load_model(config: Config, source: str, device: str) -> nn.Module:
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     model = init_detector(config, None, device=device)
     check_fit(model, checkpoint, source, whole=True)
-    weights = {re.sub(r'^module\.', '', key): value for key, value in weights_in(checkpoint, source).items()}
-    load_state_dict(model, weights, strict=False)
+    load_state_dict(model, weights_in(checkpoint, source), strict=False)
     meta = checkpoint.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     dataset = config.test_dataloader.dataset

@@ -72,8 +72,7 @@ def measure_fit(model: nn.Module, weights: dict) -> Fit:
         model = model.module
     own = dict(model.named_parameters(remove_duplicate=False))
     buffers = {key for key, _ in model.named_buffers(remove_duplicate=False)}
-    # mmengine drops the prefix of a wrapped model's checkpoint
-    theirs = {re.sub(r'^module\.', '', key): value for key, value in weights.items() if isinstance(value, Tensor)}
+    theirs = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
     missing = tuple(key for key in own if key not in theirs)
     mismatched = {
         key: (tuple(theirs[key].shape), tuple(tensor.shape))
@@ -89,7 +88,7 @@ def measure_fit(model: nn.Module, weights: dict) -> Fit:
 
 
 def weights_in(checkpoint: object, source: str) -> dict:
-    """The weights of a loaded checkpoint: its ``state_dict``, or itself.
+    """The weights of a loaded checkpoint: its ``state_dict``, or itself, without the prefix of a wrapped model's.
 
     Raises:
         InputError: It isn't a dict of weights by name.
@@ -105,6 +104,8 @@ def weights_in(checkpoint: object, source: str) -> dict:
         if isinstance(weights, dict) and weights:
             what = f'has keys such as {next(key for key in weights if not isinstance(key, str))!r}'
         raise InputError(f"{source}: its 'state_dict' {what}; it must be a dict of weights by name")
+    if any(key.startswith('module.') for key in weights):
+        weights = {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
     return weights
 
 

@@ -5,8 +5,6 @@ mmengine's warns of every key and trains from random weights.
 
 from __future__ import annotations
 
-import re
-
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
@@ -45,13 +43,6 @@ class CheckedPretrained(PretrainedInit):
                 )
         check_fit(module, weights, self.checkpoint)
         print_log(f'load {self.prefix or "model"} from: {self.checkpoint}', logger='current')
-        load_state_dict(module, _without_wrapper(weights), strict=False, logger='current')
+        load_state_dict(module, weights, strict=False, logger='current')
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
-
-
-def _without_wrapper(weights: dict) -> dict:
-    """The weights without the prefix that a wrapped model gives them."""
-    if not any(key.startswith('module.') for key in weights):
-        return weights
-    return {re.sub(r'^module\.', '', key): value for key, value in weights.items()}

@@ -20,6 +20,8 @@ autograd takes longer to call than to compute.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
@@ -84,12 +86,16 @@ def _may_overwrite(z: Tensor, residual: Tensor | None) -> bool:
     )
 
 
+def _contiguous(values: tuple) -> Iterator:
+    return (value.contiguous() if isinstance(value, Tensor) else value for value in values)
+
+
 def _vectors(*arguments) -> Vectors:
-    return Vectors(*(a.contiguous() if isinstance(a, Tensor) else a for a in arguments))
+    return Vectors(*_contiguous(arguments))
 
 
 def _norm(arguments: tuple) -> BatchNorm:
-    return BatchNorm(*(a.contiguous() if isinstance(a, Tensor) else a for a in arguments))
+    return BatchNorm(*_contiguous(arguments))
 
 
 def _or_empty(tensor: Tensor | None, like: Tensor) -> Tensor:

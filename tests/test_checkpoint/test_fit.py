@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ean_mmdet.backbones import MobileNeXt
-from ean_mmdet.checkpoint import check_fit
+from ean_mmdet.checkpoint import check_fit, weights_in
 from ean_mmdet.checkpoint.fit import measure_fit
 from ean_mmdet.errors import InputError
 
@@ -67,3 +67,10 @@ def test_nothing_in_common():
 def test_what_is_no_checkpoint(content, message):
     with pytest.raises(InputError, match=message):
         check_fit(Detector(), content, 'odd.pth')
+
+
+def test_the_prefix_of_a_wrapped_model_does_not_count():
+    model = Detector()
+    weights = {f'module.{key}': value for key, value in model.state_dict().items()}
+    check_fit(model, dict(state_dict=weights), 'wrapped.pth', whole=True)
+    assert set(weights_in(dict(state_dict=weights), 'wrapped.pth')) == set(model.state_dict())
