@@ -101,7 +101,8 @@ def backward(
 
 def _map(z: Tensor) -> tuple[int, int, int, int, bool]:
     samples, channels, height, width = z.shape
-    return TYPES[z.dtype], samples, channels, height * width, not z.is_contiguous()
+    # A map of one pixel is both; its channels fill vectors, its pixels don't.
+    return TYPES[z.dtype], samples, channels, height * width, not z.is_contiguous() or height * width == 1
 
 
 def _vectors(vectors: Vectors) -> tuple[int | None, int | None, int, int, int, int]:

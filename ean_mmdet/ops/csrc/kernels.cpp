@@ -262,26 +262,33 @@ void write_sums(const Backward &b, const Sums &s, const Plane &p, int64_t index)
   b.sums[kScale * planes + index] = p.a * p.r * s.du_z;
 }
 
+// The means over batch and pixels of what goes into a batch norm's gradients, in training; else zero.
+struct NormMeans {
+  double bias = 0, weight = 0;  // weight: times 1 / sqrt(var + eps)
+  NormMeans() = default;
+  NormMeans(const Backward &b, int64_t channel) {
+    if (!b.norm.training) return;
+    int64_t channels = b.map.channels, planes = b.map.samples * channels;
+    for (int64_t i = channel; i < planes; i += channels) {
+      bias += b.sums[kBias * planes + i];
+      weight += b.sums[kWeight * planes + i];
+    }
+    double count = double(b.map.pixels) * b.map.samples;
+    bias /= count, weight /= count * std::sqrt(b.norm.var[channel] + b.norm.eps);
+  }
+};
+
 // dz is a · gq + slope (du - du_mean) + constant + linear (z - m).
 struct Line {
   float du_mean, constant, linear;
 };
 
-Line line(const Backward &b, const Plane &p, int64_t index) {
-  int64_t channels = b.map.channels, planes = b.map.samples * channels, channel = index % channels;
+Line line(const Backward &b, const NormMeans &means, const Plane &p, int64_t index) {
+  int64_t planes = b.map.samples * b.map.channels;
   double pixels = b.map.pixels;
-  double du_mean = b.sums[kShift * planes + index] / pixels, constant = 0;
-  double linear = -double(p.slope) * p.r * p.a * b.sums[kScale * planes + index] / pixels;
-  if (b.norm.training) {
-    double dbias = 0, dweight = 0, s = 1 / std::sqrt(b.norm.var[channel] + b.norm.eps);
-    for (int64_t i = channel; i < planes; i += channels) {
-      dbias += b.sums[kBias * planes + i];
-      dweight += b.sums[kWeight * planes + i];
-    }
-    double slope = p.a * s * dweight / (pixels * b.map.samples);
-    constant -= p.a * dbias / (pixels * b.map.samples) + slope * (double(p.mean) - p.mu);
-    linear -= slope;
-  }
+  double du_mean = b.sums[kShift * planes + index] / pixels;
+  double constant = -p.a * (means.bias + means.weight * (double(p.mean) - p.mu));
+  double linear = -double(p.slope) * p.r * p.a * b.sums[kScale * planes + index] / pixels - p.a * means.weight;
   // Where a · gq + slope · du is stored, the constants go into one.
   if (!p.steep) constant -= double(p.slope) * du_mean;
   return {static_cast<float>(du_mean), static_cast<float>(constant), static_cast<float>(linear)};
@@ -367,11 +374,13 @@ void backward_contiguous(const Backward &b, int64_t begin, int64_t end) {
                    Vectors(p));
       write_sums(b, s, p, index);
     }
+    NormMeans means(b, channel);
     for (int64_t n = 0; n < batch_size; ++n) {
       int64_t index = task + n * channels, at = index * pixels;
       Plane p = of(index, channel);
       auto run = p.odd() ? gradients<T, RELU, true> : gradients<T, RELU, false>;
-      run(grad + at, z + at, RELU ? y + at : nullptr, dz + at, pixels, Vectors(p), line(b, p, index));
+      run(grad + at, z + at, RELU ? y + at : nullptr, dz + at, pixels, Vectors(p),
+          line(b, means, p, index));
     }
   }
 }
@@ -539,12 +548,14 @@ void backward_channels_last(const Backward &b, int64_t block, int64_t begin, int
       for (int64_t i = 0; i < columns.count; ++i)
         write_sums(b, all[i], planes[i], n * b.map.channels + columns.channel + i);
     }
+    NormMeans means[MAX_BLOCK * W];
+    for (int64_t i = 0; i < columns.count; ++i) means[i] = NormMeans(b, columns.channel + i);
     for (int64_t n = columns.sample; n < last; ++n) {
       int64_t at = n * b.map.pixels * b.map.channels + columns.channel;
       bool odd = column_planes(b, columns, n, planes, vectors);
       __at_align__ float du_means[MAX_BLOCK * W] = {}, constants[MAX_BLOCK * W] = {}, linears[MAX_BLOCK * W] = {};
       for (int64_t i = 0; i < columns.count; ++i) {
-        Line l = line(b, planes[i], n * b.map.channels + columns.channel + i);
+        Line l = line(b, means[i], planes[i], n * b.map.channels + columns.channel + i);
         du_means[i] = planes[i].steep ? l.du_mean : 0, constants[i] = l.constant, linears[i] = l.linear;
       }
       V du_mean[MAX_BLOCK], constant[MAX_BLOCK], linear[MAX_BLOCK];
