@@ -1,4 +1,4 @@
-"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks and checkpoint loaders; nothing else happens."""
+"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks, transforms and checkpoint loaders, no more."""
 
 from importlib.util import find_spec
 
@@ -9,6 +9,6 @@ from . import ops
 
 # Without OpenMMLab there is no registry to register in; `ean_mmdet.ops`, which is PyTorch alone, still works.
 if find_spec('mmengine') is not None:
-    from . import attention, backbones, checkpoint, heads, hooks
+    from . import attention, backbones, checkpoint, datasets, heads, hooks
 
-    __all__ += ['attention', 'backbones', 'checkpoint', 'heads', 'hooks']
+    __all__ += ['attention', 'backbones', 'checkpoint', 'datasets', 'heads', 'hooks']

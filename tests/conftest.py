@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet.datasets import make_sample_dataset
+from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
@@ -56,23 +57,32 @@ def shared_data():
 
 
 @pytest.fixture(scope='session')
-def run_tool():
+def fork_server():
+    """Runs tools in processes that have their imports already."""
+    with ForkServer() as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def run_tool(fork_server):
     """Run a command line of tools/ as a user would, in a process of its own."""
 
     def run(name: str, *args: object, check: bool = True, **env: str) -> subprocess.CompletedProcess:
-        command = [str(ROOT / 'tools' / name), *map(str, args)]
-        command = [sys.executable, '-W', 'ignore', *command] if name.endswith('.py') else ['bash', *command]
-        result = subprocess.run(
-            command,
-            cwd=ROOT,
-            # one thread a process: tests share few cores
-            env={**os.environ, 'OMP_NUM_THREADS': '1', 'VIRTUAL_ENV': sys.prefix, **env},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        script = ROOT / 'tools' / name
+        if script.suffix == '.py':
+            result = fork_server.run(script, *args, **env)
+        else:
+            result = subprocess.run(
+                ['bash', script, *map(str, args)],
+                cwd=ROOT,
+                # one thread a process: tests share few cores
+                env={**os.environ, 'OMP_NUM_THREADS': '1', 'VIRTUAL_ENV': sys.prefix, **env},
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
         if check and result.returncode:
-            raise AssertionError(f'{" ".join(command)} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}')
+            raise AssertionError(f'{result.args} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}')
         return result
 
     return run

@@ -6,6 +6,7 @@ set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/python.sh"
+check_port
 config=$1 checkpoint=$2 gpus=$3
 shift 3
 exec "$python" -m torch.distributed.run \

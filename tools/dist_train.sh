@@ -6,6 +6,7 @@ set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/python.sh"
+check_port
 config=$1 gpus=$2
 shift 2
 exec "$python" -m torch.distributed.run \

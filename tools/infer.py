@@ -114,7 +114,7 @@ def category_ids(config: Config, classes: Sequence[str]) -> list[int]:
 
 def main() -> None:
     args = parse_args()
-    with engine.user_errors():
+    with engine.user_errors(args.out_dir):
         images = find_images(args.images)
         config = engine.load_config(args.config, args.cfg_options)
         make_folder(args.out_dir)

@@ -79,6 +79,7 @@ def main() -> None:
     with engine.user_errors():
         config = engine.load_config(args.config, args.cfg_options)
         engine.set_work_dir(config, args.work_dir, args.config)
+    with engine.user_errors(config.work_dir):
         config.load_from = args.checkpoint
         if args.show or args.show_dir:
             add_pictures(config, args)

@@ -36,6 +36,7 @@ def main() -> None:
     with engine.user_errors():
         config = engine.load_config(args.config, args.cfg_options)
         engine.set_work_dir(config, args.work_dir, args.config)
+    with engine.user_errors(config.work_dir):
         if args.amp:
             if get_device() == 'cpu':
                 raise InputError("--amp needs a GPU: mmengine's AmpOptimWrapper has no mode for the CPU")

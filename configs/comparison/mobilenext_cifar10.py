@@ -1,5 +1,5 @@
-# The classifier of the comparison, plain: the paper's MobileNeXt on CIFAR-10, 3 epochs of one cosine with a warm-up of 200
-# iterations. Every other cifar10 config here differs from it in the attention alone. See README.md.
+# The classifier of the comparison, plain: the paper's MobileNeXt on CIFAR-10, 3 epochs of one cosine with a warm-up of
+# 200 iterations. Every other cifar10 config here differs from it in the attention alone. See README.md.
 _base_ = '../pretrain/mobilenext_cifar10.py'
 
 max_epochs = 3

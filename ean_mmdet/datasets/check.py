@@ -7,6 +7,7 @@ comes. This says so at once.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import sys
 from collections import Counter
@@ -183,15 +184,19 @@ def _check_voc(dataset: dict, split: str, decode: bool) -> None:
     require_images(root, [f'{images}/{name}.jpg' for name in names], split, file, README_SECTION, decode)
     _require_files(root / annotations, [f'{name}.xml' for name in names], split, file)
     found: Counter[str] = Counter()
-    flat = []
+    flat, wrong = [], []
     for name in names:
         path = root / annotations / f'{name}.xml'
         try:
             boxes = list(ElementTree.parse(path).getroot().iter('object'))
-            flat += [path for box in boxes if _is_flat(box)]
+            sides = [_sides(box) for box in boxes]
+            wrong += [path for side in sides if not all(map(math.isfinite, side))]
+            flat += [path for xmin, ymin, xmax, ymax in sides if xmax - xmin < 1 or ymax - ymin < 1]
         except (ElementTree.ParseError, TypeError, ValueError) as error:
             raise InputError(f'{split} data: {path} is no valid VOC annotation, perhaps truncated: {error}') from error
         found.update(box.findtext('name') for box in boxes)
+    if wrong:
+        raise InputError(f'{split} data: {len(wrong)} boxes have NaN or infinity, the first in {wrong[0]}')
     classes = _classes(dataset)
     # A class without a box is normal in a small set; together with boxes of unknown classes it is a wrong name.
     if not set(classes) <= set(found) and not set(found) <= set(classes):
@@ -210,9 +215,8 @@ def _check_voc(dataset: dict, split: str, decode: bool) -> None:
         )
 
 
-def _is_flat(box: ElementTree.Element) -> bool:
-    xmin, ymin, xmax, ymax = (float(box.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
-    return xmax - xmin < 1 or ymax - ymin < 1
+def _sides(box: ElementTree.Element) -> tuple[float, ...]:
+    return tuple(float(box.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
 
 
 def _check_class_folders(dataset: dict, split: str, decode: bool) -> None:

@@ -48,6 +48,8 @@ def set_work_dir(config: Config, work_dir: str | None, path: str) -> None:
         config.work_dir = work_dir
     elif config.get('work_dir') is None:
         config.work_dir = os.path.join('work_dirs', Path(path).stem)
+    if not isinstance(config.work_dir, str):
+        raise InputError(f'work_dir must be the path of a folder, got {config.work_dir!r}')
 
 
 def _near_configs(file: Path) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch.distributed
 from mmengine.config import Config
@@ -14,6 +15,7 @@ from mmengine.hooks import LoggerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..datasets import guard_loading
 from ..errors import InputError
 
 
@@ -22,7 +24,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
 
     mmengine's own launchers select a CUDA device; where there is none, this starts the process group over gloo and
     wraps the model without a device. Of several processes the main one alone writes the JSON file of a test's results:
-    mmengine 0.10 lets all write it at once, which can leave a broken file.
+    mmengine 0.10 lets all write it at once, which can leave a broken file. Images that break in the course of the run
+    are handled as the config's ``broken_images`` says, see :func:`ean_mmdet.datasets.guard_loading`.
 
     Args:
         config: The whole config, ``work_dir`` included.
@@ -32,8 +35,10 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         InputError: What the config says can't be built.
     """
     config.launcher = launcher
+    guard_loading(config)
     if launcher != 'none' and get_device() == 'cpu':
-        _init_cpu_process_group(launcher)
+        with _connection_explained():
+            _init_cpu_process_group(launcher)
         config.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,
@@ -41,7 +46,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
             find_unused_parameters=config.get('find_unused_parameters', False),
         )
     try:
-        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+        with _connection_explained():
+            runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -51,6 +57,19 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
             hook.after_test_epoch = master_only(hook.after_test_epoch)
     runner.resume = _explained(runner.resume)
     return runner
+
+
+@contextlib.contextmanager
+def _connection_explained() -> Iterator[None]:
+    """One line where the processes of a run don't find each other."""
+    try:
+        yield
+    except torch.distributed.DistError as error:
+        address = ':'.join(os.environ.get(name, '?') for name in ('MASTER_ADDR', 'MASTER_PORT'))
+        raise InputError(
+            f'the processes of the run cannot meet at {address} ({str(error).splitlines()[0]}). Is the port taken, by '
+            f'another run perhaps? Set PORT of dist_train.sh, or MASTER_PORT, to one that is free'
+        ) from error
 
 
 def _explained(resume: Callable[..., None]) -> Callable[..., None]:

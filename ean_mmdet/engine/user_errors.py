@@ -1,17 +1,47 @@
-"""Errors of the user's input as one plain message instead of a traceback."""
+"""Errors as one plain message instead of a traceback."""
+
+from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..errors import InputError
 
 
 @contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn an :class:`InputError` into ``error: …`` on the standard error and exit code 2."""
+def user_errors(folder: str | os.PathLike | None = None) -> Iterator[None]:
+    """Turn an :class:`InputError` into ``error: …`` on the standard error and exit code 2.
+
+    Args:
+        folder: Where to write the traceback of any other error, which then ends in such a line too, with its place, and
+            exit code 1. Defaults to None: other errors pass.
+    """
     try:
         yield
     except InputError as error:
-        print(f'error: {error}', file=sys.stderr, flush=True)
-        sys.exit(2)
+        # from a process that loads data, PyTorch raises it again with its traceback for a message
+        message = str(error).rpartition(f'{InputError.__name__}: ')[2].strip()
+        _end(message, 2)
+    except Exception as error:
+        if folder is None:
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        what = f'{type(error).__name__}: {lines[-1] if lines else "no message"}'
+        place = f'{os.sep.join(Path(frame.filename).parts[-3:])}, line {frame.lineno}'
+        file = Path(folder, f'traceback_{os.getpid()}.txt')
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(traceback.format_exc())
+        except OSError:
+            raise error from None  # nowhere to put it
+        _end(f'{what} ({place}); the traceback is in {file}', 1)
+
+
+def _end(message: str, code: int) -> None:
+    print(f'error: {message}', file=sys.stderr, flush=True)
+    sys.exit(code)
