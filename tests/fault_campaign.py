@@ -43,8 +43,8 @@ class Failure(Exception):
 class Campaign:
     """The intact data, config and run, and the faults to try on copies of them."""
 
-    def __init__(self, folder: Path, server: ForkServer, rng: random.Random) -> None:
-        self.folder, self.server, self.rng = folder, server, rng
+    def __init__(self, folder: Path, server: ForkServer, rng: random.Random, verbose: bool) -> None:
+        self.folder, self.server, self.rng, self.verbose = folder, server, rng, verbose
         self.data = make_sample_dataset(folder / 'data', train=8, val=4)
         self.config = write_config(folder, self.data, iterations=4)
         self.run = folder / 'run'
@@ -80,7 +80,7 @@ class Campaign:
         """How a tool ended: 'ran' or 'refused'."""
         text = result.stderr
         if 'Traceback (most recent call last)' in text + result.stdout:
-            raise Failure('traceback: ' + text.strip().splitlines()[-1][:200])
+            raise Failure(f'traceback: {text[-600:]!r}')
         if result.returncode == 0:
             return 'ran'
         lines = [line for line in text.splitlines() if line.startswith('error: ')]
@@ -88,7 +88,11 @@ class Campaign:
         lines += [line for line in text.splitlines() if re.match(r'\w+\.py: error: ', line)]
         if len(lines) != 1 or result.returncode < 0:
             raise Failure(f'exit code {result.returncode} with {len(lines)} error lines: {text[-300:]!r}')
-        return 'a line with its traceback in a file' if 'the traceback is in' in lines[0] else 'refused'
+        if 'the traceback is in' not in lines[0]:
+            return 'refused'
+        if self.verbose:
+            print(lines[0][:300], flush=True)
+        return 'a line with its traceback in a file'
 
     def check_checkpoints(self, folder: Path) -> None:
         """Every checkpoint that goes by its name is whole."""
@@ -192,7 +196,10 @@ class Campaign:
         else:
             holder[key] = self.rng.choice([w for w in WRONG if not isinstance(w, tuple)])
         path.write_text(json.dumps(content))
-        return self.check_end(self.train(config, folder))
+        end = self.check_end(self.train(config, folder))
+        if self.verbose:
+            print(f'{path.stem} {part}: {key} = {holder.get(key, "(deleted)")!r:.60}: {end}', flush=True)
+        return end
 
     def image(self) -> str:
         folder = self.fresh()
@@ -317,6 +324,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is random (default: 0)')
     parser.add_argument('--faults', type=int, default=500, help='how many faults to try (default: 500)')
     parser.add_argument('--only', choices=KINDS, help='one kind of fault')
+    parser.add_argument('--verbose', action='store_true', help='print what was changed and how it ended')
     args = parser.parse_args()
     rng = random.Random(args.seed)
     kinds = rng.choices(list(KINDS), [weight for _, weight in KINDS.values()], k=args.faults)
@@ -325,7 +333,7 @@ def main() -> None:
     failures = []
     os.environ['EAN_CACHE'] = tempfile.mkdtemp()
     with tempfile.TemporaryDirectory() as folder, ForkServer() as server:
-        campaign = Campaign(Path(folder), server, rng)
+        campaign = Campaign(Path(folder), server, rng, args.verbose)
         for number, kind in enumerate(track(kinds, 'Faults', disable=not sys.stderr.isatty())):
             rng.seed(f'{args.seed} {number}')  # so that one fault can be tried alone
             try:

@@ -74,6 +74,8 @@ def _classes(dataset: dict) -> tuple[str, ...]:
         # mmengine reads a file of names, one a line
         classes = Path(classes).read_text().split('\n') if os.path.isfile(classes) else [classes]
         classes = [name.strip() for name in classes if name.strip()]
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f'metainfo of {kind}: classes must be names, or the path of a file of names, got {classes!r}')
     return tuple(classes)
 
 
@@ -152,7 +154,7 @@ def _check_coco(dataset: dict, split: str, decode: bool) -> None:
     classes, found = _classes(dataset), [category['name'] for category in content['categories']]
     if not set(classes) <= set(found):
         raise _class_error(split, file, classes, found)
-    errors, warnings, examples = find_problems(content)
+    errors, warnings, examples = find_problems(content, evaluated=split != 'train')
     if errors:
         raise InputError(f'{split} data: {file} has {counted(errors, examples)}')
     if warnings:

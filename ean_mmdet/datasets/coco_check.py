@@ -32,20 +32,66 @@ def read_coco(file: Path, split: str) -> dict:
     lacking = {'images', 'categories'} - set(content) if isinstance(content, dict) else {'images', 'categories'}
     if lacking:
         raise InputError(f'{split} data: {file} is no COCO annotation file: it lacks {" and ".join(sorted(lacking))}')
-    for kind, keys in (('images', ('id', 'file_name', 'width', 'height')), ('categories', ('id', 'name'))):
-        for entry in content[kind]:
-            absent = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+    for kind in ('images', 'categories', 'annotations'):
+        entries = content.get(kind, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InputError(f'{split} data: {file}: its {kind} must be a list of objects, got {str(entries)[:120]}')
+        for entry in entries if kind != 'annotations' else ():  # of which find_problems gives the counts
+            absent = [key for key in REQUIRED[kind] if key not in entry]
             if absent:
                 raise InputError(
                     f'{split} data: {file}: an entry of its {kind} lacks {", ".join(absent)}: {str(entry)[:120]}'
                 )
+            wrong = _wrong_types(kind, entry)
+            if wrong:
+                raise InputError(f'{split} data: {file}: in an entry of its {kind}, {wrong}: {str(entry)[:120]}')
     return content
 
 
-def find_problems(content: dict) -> tuple[Counter, Counter, dict[str, str]]:
+def _is_id(value: object) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _is_size(value: object) -> bool:
+    return _is_id(value) and not isinstance(value, str) and value > 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
+
+
+# The keys that an entry must have and, of these and others, what their values must be.
+REQUIRED = {
+    'images': dict(id=_is_id, file_name=_is_name, width=_is_size, height=_is_size),
+    'categories': dict(id=_is_id, name=_is_name),
+    'annotations': dict(id=_is_id, image_id=_is_id, category_id=_is_id, bbox=None, area=_is_number),
+}
+OPTIONAL = {'annotations': dict(iscrowd=lambda value: value in (0, 1))}
+MEANT = {
+    _is_id: 'a whole number or a string', _is_size: 'a whole number from 1 on', _is_name: 'a string',
+    _is_number: 'a number',
+}  # fmt: skip
+
+
+def _wrong_types(kind: str, entry: dict) -> str | None:
+    """The keys of an entry whose values are of a wrong type."""
+    checks = {**REQUIRED[kind], **OPTIONAL.get(kind, {})}
+    wrong = [key for key, check in checks.items() if check and key in entry and not check(entry[key])]
+    return ', '.join(f'{key} is not {MEANT.get(checks[key], "0 or 1")}' for key in wrong) or None
+
+
+def find_problems(content: dict, evaluated: bool = False) -> tuple[Counter, Counter, dict[str, str]]:
     """Errors and warnings by kind, how many of each, and an example by kind.
 
     Errors would make a run wrong; what is only warned of MMDetection leaves out, and nothing else changes.
+
+    Args:
+        content: The annotation file's, see :func:`read_coco`.
+        evaluated: Whether it is to evaluate on, for which pycocotools needs ``iscrowd``. Defaults to False.
     """
     errors, warnings, examples = Counter(), Counter(), {}
 
@@ -61,9 +107,10 @@ def find_problems(content: dict) -> tuple[Counter, Counter, dict[str, str]]:
     categories = {category['id'] for category in content['categories']}
     seen = set()
     for box in content.get('annotations', ()):
-        absent = [key for key in ('id', 'image_id', 'category_id', 'bbox', 'area') if key not in box]
-        if absent:
-            note(errors, f'annotations without {" and ".join(absent)}', box)
+        absent = [key for key in (*REQUIRED['annotations'], *['iscrowd'] * evaluated) if key not in box]
+        wrong = _wrong_types('annotations', box)
+        if absent or wrong:
+            note(errors, f'annotations without {" and ".join(absent)}' if absent else f'annotations whose {wrong}', box)
             continue
         if box['id'] in seen:
             note(errors, 'annotation ids given twice', box['id'])
@@ -75,10 +122,7 @@ def find_problems(content: dict) -> tuple[Counter, Counter, dict[str, str]]:
         if box['category_id'] not in categories:
             note(warnings, 'annotations of categories that it does not list', f'{place}: {box["category_id"]}')
         values = box['bbox']
-        numbers = isinstance(values, list) and all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
-        )
-        if not numbers or len(values) != 4:
+        if not isinstance(values, list) or not all(map(_is_number, values)) or len(values) != 4:
             note(errors, 'boxes that are not four numbers', f'{place}: {values}')
         elif not all(map(math.isfinite, values)):
             note(errors, 'boxes with NaN or infinity', f'{place}: {values}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import traceback
@@ -20,6 +21,8 @@ def user_errors(folder: str | os.PathLike | None = None) -> Iterator[None]:
         folder: Where to write the traceback of any other error, which then ends in such a line too, with its place, and
             exit code 1. Defaults to None: other errors pass.
     """
+    # A log file that can't be written, on a full disk, is no reason for a traceback at every line of it.
+    logging.raiseExceptions = False
     try:
         yield
     except InputError as error:
