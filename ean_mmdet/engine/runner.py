@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator
 
 import torch.distributed
@@ -51,7 +52,11 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f'the config cannot be built: {" ".join(str(error).split())}') from error
+        reason = ' '.join(str(error).split())
+        if not reason:  # a bare assertion
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            reason = f'{type(error).__name__} at {frame.line!r} ({frame.filename}, line {frame.lineno})'
+        raise InputError(f'the config cannot be built: {reason}') from error
     for hook in runner.hooks:
         if isinstance(hook, LoggerHook):
             hook.after_test_epoch = master_only(hook.after_test_epoch)
