@@ -38,6 +38,9 @@ def resnet50(name: str) -> dict:
         return dict(type='EANResNet', groups=64, **common)
     if name == 'AN':
         return dict(type='ANResNet', **common)
+    if name == 'DIA':
+        plain = dict(type='mmdet.ResNet', **common)
+        return dict(type='WithAttention', backbone=plain, attention=_module(name, 64), shared='stage')
     return dict(type='mmdet.ResNet', plugins=[dict(cfg=_module(name, 64), position='after_conv3')], **common)
 
 
@@ -45,7 +48,9 @@ def mobilenext(name: str) -> dict:
     """Config of a MobileNeXt with the module called ``name``, or ``'plain'``."""
     if name == 'EAN':
         return dict(type='EANMobileNeXt', groups=8)
-    return dict(type='MobileNeXt', attention=None if name == 'plain' else _module(name, 8))
+    if name == 'plain':
+        return dict(type='MobileNeXt')
+    return dict(type='MobileNeXt', attention=_module(name, 8), shared='stage' if name == 'DIA' else None)
 
 
 def _module(name: str, groups: int) -> dict:
@@ -67,7 +72,9 @@ def modules(backbone: str) -> list[str]:
 
     AN takes a norm's place, which is defined for ResNet's bottlenecks alone.
     """
-    names = sorted(attention.__all__, key=lambda name: (name != 'EAN', name.lower()))
+    names = sorted(
+        (module.__name__ for module in (*attention.GATES, attention.AN)), key=lambda name: (name != 'EAN', name.lower())
+    )
     return [PLAIN, *(name for name in names if name != 'AN' or backbone == 'resnet50')]
 
 

@@ -22,11 +22,10 @@ from mmengine.structures import InstanceData
 from thop.profile import register_hooks
 from torch import Tensor, nn
 
-from .. import attention
-from ..attention import AN, CA, CBAM, ECA, ELA, SA, SE, SGE
+from ..attention import AN, CA, CBAM, DIA, ECA, ELA, GATES, SA, SE, SGE
 from ..errors import InputError
 
-ATTENTION = tuple(getattr(attention, name) for name in attention.__all__)
+ATTENTION = (*GATES, AN)
 
 
 def _count_global_pool(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -55,6 +54,7 @@ RULES: dict[type[nn.Module], Callable] = {
     **register_hooks,
     SE: _count_global_pool,
     CBAM: _count_global_pool,
+    DIA: _count_global_pool,
     ECA: _count_global_pool,
     SGE: _count_global_pool,
     SA: _count_half_pool,
@@ -78,6 +78,7 @@ class Complexity:
         attention_params: Parameters that attention adds; to a plain norm's, where it is part of a norm.
         attention_operations: Operations that attention adds.
         attention: Number of attention modules by type.
+        attention_uses: How many times these are used in a pass, which is more where blocks share a module.
         uncounted: Types that have parameters and no rule, so that their operations count nothing.
     """
 
@@ -89,6 +90,7 @@ class Complexity:
     attention_params: int
     attention_operations: int
     attention: dict[str, int]
+    attention_uses: dict[str, int]
     uncounted: tuple[str, ...]
 
 
@@ -105,6 +107,7 @@ class ComplexityCounter:
         self.model.eval()  # not chained: MMDetection's backbones return nothing
         self.activations: Counter[nn.Module] = Counter()
         self.outputs: dict[nn.Module, tuple[int, ...]] = {}
+        self.calls: Counter[nn.Module] = Counter()
         for module in self.model.modules():
             module.total_ops = torch.zeros(1, dtype=torch.float64)
             rule = self._rule(module)
@@ -131,6 +134,7 @@ class ComplexityCounter:
             attention_operations=sum(self._operations(m.modules()) for m in attentions)
             - sum(self._operations(m.norm.modules()) for m in norms),
             attention=dict(Counter(type(m).__name__ for m in attentions)),
+            attention_uses=dict(Counter(type(m).__name__ for m in attentions for _ in range(self.calls[m]))),
             uncounted=tuple(
                 sorted({type(m).__name__ for m in modules if m._parameters and self._rule(m) is None}),
             ),
@@ -150,6 +154,7 @@ class ComplexityCounter:
         if not isinstance(output, Tensor):
             return
         self.outputs[module] = tuple(output.shape[1:])
+        self.calls[module] += 1
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             self.activations[module] += output.numel()
 

@@ -133,7 +133,7 @@ def stage_table(config: Config, title: str, shape: tuple[int, int] | None = None
     total = counter.count()
     rows = [_stage_cells(counter.count(name), name) for name in stage_names(model)]
     notes = [
-        f'{kind} × {number}: the attention adds {total.attention_params:,} parameters '
+        f'{kind} × {number}{_shared(total, kind)}: the attention adds {total.attention_params:,} parameters '
         f'({total.attention_params / (total.params - total.attention_params):.3%}) and '
         f'{total.attention_operations:,} operations '
         f'({total.attention_operations / (total.operations - total.attention_operations):.3%}).'
@@ -155,6 +155,12 @@ def stage_table(config: Config, title: str, shape: tuple[int, int] | None = None
     return Table(
         f'{title}, {shape[0]} × {shape[1]}', header, (*rows, _stage_cells(total, 'total', output='')), tuple(notes)
     )
+
+
+def _shared(total: Complexity, kind: str) -> str:
+    """How often modules of a type are used, where blocks share them."""
+    uses = total.attention_uses.get(kind, 0)
+    return f', shared by {uses} blocks' if uses > total.attention[kind] else ''
 
 
 def _stage_cells(complexity: Complexity, name: str, output: str | None = None) -> tuple[str, ...]:

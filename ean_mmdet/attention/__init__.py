@@ -7,6 +7,7 @@ Each has ``gate_layers``: the layers that, with weights and biases of zero, make
 from .an import AN
 from .ca import CA
 from .cbam import CBAM
+from .dia import DIA
 from .ean import EAN
 from .eca import ECA
 from .ela import ELA
@@ -15,4 +16,7 @@ from .sa import SA
 from .se import SE
 from .sge import SGE
 
-__all__ = ['AN', 'CA', 'CBAM', 'EAN', 'ECA', 'ELA', 'SA', 'SE', 'SGE', 'PdfAM']
+# The modules that gate a feature map, `Name(in_channels, …)`. AN is a norm, `AN(num_features, …)`.
+GATES = (CA, CBAM, DIA, EAN, ECA, ELA, PdfAM, SA, SE, SGE)
+
+__all__ = ['AN', 'CA', 'CBAM', 'DIA', 'EAN', 'ECA', 'ELA', 'GATES', 'SA', 'SE', 'SGE', 'PdfAM']

@@ -5,6 +5,8 @@ Place: Li, Li and Wen, AAAI 2024, 'Integration Strategy'. Everything else is MMD
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmengine.registry import MODELS
@@ -12,13 +14,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.tail import tail, untouched
+from .connections import Switch, check_connections, share
 
 
 class FusedTail:
     """A residual block of MMDetection's whose last norm, plugins, addition and ReLU are :func:`.tail`.
 
-    The keys are MMDetection's.
+    The keys are MMDetection's. In an EAN-ResNet, ``switch`` is the EAN's, which is the last plugin.
     """
+
+    switch: Switch | None = None
 
     def branch(self, x: Tensor) -> tuple[Tensor, bool]:
         """What the last convolution gives, and whether nobody else sees it."""
@@ -33,7 +38,11 @@ class FusedTail:
         z, owned = self.branch(x)
         identity = x if self.downsample is None else self.downsample(x)
         norm, names = self.last()
-        return tail(z, norm, [getattr(self, name) for name in names], identity, self.relu, owned)
+        plugins = [getattr(self, name) for name in names]
+        if self.switch is not None:
+            plugins += [] if self.switch.module is None else [self.switch.module]
+            plugins = plugins if self.switch.on else plugins[:-1]
+        return tail(z, norm, plugins, identity, self.relu, owned)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inplanes, H, W) → (N, planes · expansion, H / stride, W / stride)."""
@@ -103,6 +112,8 @@ class EANResNet(ResNet):
         weight_norm: Weight norm of each EAN, ``'l2'``, ``'rms'`` or ``'l1'``. Defaults to ``'l2'``.
         plugins: Further plugins, as MMDetection's ResNet takes them; those at the same place stand before EAN.
             In depths 18 and 34 the positions are ``'after_conv1'`` and ``'after_conv2'``. Defaults to None.
+        shared: ``'stage'``: one EAN for all blocks of a stage; None: each block has its own. Defaults to None.
+        connections: A 0 or 1 for each block, in the order of depth: whether it has attention. Defaults to None, all.
         **kwargs: Every other argument of MMDetection's ResNet.
 
     Shapes:
@@ -119,18 +130,45 @@ class EANResNet(ResNet):
     }
 
     def __init__(
-        self, depth: int, groups: int = 64, weight_norm: str = 'l2', plugins: list[dict] | None = None, **kwargs
+        self,
+        depth: int,
+        groups: int = 64,
+        weight_norm: str = 'l2',
+        plugins: list[dict] | None = None,
+        shared: str | None = None,
+        connections: Sequence[int] | None = None,
+        **kwargs,
     ) -> None:
         if depth not in self.arch_settings:
             raise ValueError(f'EANResNet: depth must be one of {sorted(self.arch_settings)}, got {depth}')
         last = 2 if self.arch_settings[depth][0] is EANBasicBlock else 3
-        ean = dict(cfg=dict(type='EAN', groups=groups, weight_norm=weight_norm), position=f'after_conv{last}')
-        super().__init__(depth, plugins=[*(plugins or []), ean], **kwargs)
+        ean = dict(type='EAN', groups=groups, weight_norm=weight_norm)
+        own = [] if shared else [dict(cfg=ean, position=f'after_conv{last}')]
+        super().__init__(depth, plugins=[*(plugins or []), *own], **kwargs)
+        self._connect(ean, shared, connections)
         # MMDetection does this for its own two blocks alone.
         if self.zero_init_residual and kwargs.get('init_cfg') is None and kwargs.get('pretrained') is None:
             for layer in self.res_layers:
                 for block in getattr(self, layer):
                     block.init_cfg = dict(type='Constant', val=0, override=dict(name=f'norm{last}'))
+
+    def _connect(self, ean: dict, shared: str | None, connections: Sequence[int] | None) -> None:
+        names = [f'{layer}.{i}' for layer in self.res_layers for i in range(len(getattr(self, layer)))]
+        blocks = [self.get_submodule(name) for name in names]
+        scheme = check_connections('EANResNet', shared, connections, names)
+        last = max(i for i in (2, 3) if hasattr(blocks[0], f'conv{i}'))
+        places = [
+            (name.partition('.')[0], getattr(block, f'conv{last}').out_channels) for name, block in zip(names, blocks)
+        ]
+        made = [Switch(on=on) for on in scheme]
+        if shared:
+            made = share(self, places, scheme, lambda channels: MODELS.build(dict(ean, in_channels=channels)))
+        for block, switch in zip(blocks, made):
+            if not (shared or switch.on):
+                delattr(block, block.last()[1].pop())
+            block.switch = switch if switch.on else None  # of what isn't there, nothing can be turned off
+        self.attention_switches = made
+        self.attention_blocks = names
 
     def train(self, mode: bool = True) -> EANResNet:
         """Training mode, except what is frozen. Returns the backbone, as PyTorch's does and MMDetection's doesn't."""

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.tail import tail, untouched
+from .connections import Switch, check_connections, check_unshared, share
 
 
 class SandglassBlock(BaseModule):
@@ -74,6 +75,7 @@ class SandglassBlock(BaseModule):
         self.expand = pointwise(waist_channels, out_channels, act_cfg)
         self.depthwise2 = depthwise(out_channels, stride, None) if full or stride > 1 else None
         self.attention = MODELS.build(dict(in_channels=out_channels, **attention)) if full and attention else None
+        self.switch = Switch()
 
     def expansion(self, x: Tensor) -> Tensor:
         """The feature behind the waist, at the input's resolution: (N, in_channels, H, W) → (N, out_channels, H, W)."""
@@ -83,7 +85,8 @@ class SandglassBlock(BaseModule):
 
     def project(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
         """From the expansion to the block's output, with the identity added. EAN takes norm and addition along."""
-        plugins = [] if self.attention is None else [self.attention]
+        attention = self.attention if self.switch.module is None else self.switch.module
+        plugins = [attention] if attention is not None and self.switch.on else []
         layer = self.depthwise2
         if layer is None:
             return tail(x, None, plugins, identity)
@@ -111,6 +114,10 @@ class MobileNeXt(BaseModule):
         widen_factor: Factor on the channels of every layer. Defaults to 1.0.
         attention: Config of the attention module in the 15 full sandglass blocks, ``dict(type='SE', ratio=16)``, or
             None. Defaults to None.
+        shared: ``'stage'``: one attention module for all blocks of a stage that have the same channels; None: each
+            block has its own. Defaults to None.
+        connections: A 0 or 1 for each of the 15 blocks, in the order of depth: whether it has attention.
+            Defaults to None, all.
         out_indices: Stages, 0 to 7, whose output is returned. Defaults to (1, 2, 4, 7): strides 4, 8, 16 and 32.
         expansion_indices: Stages with stride 2 whose first block's expansion is returned too: the feature before the
             strided depthwise convolution, with the stage's channels at the previous stage's stride. SSDLite takes
@@ -150,6 +157,8 @@ class MobileNeXt(BaseModule):
         self,
         widen_factor: float = 1.0,
         attention: dict | None = None,
+        shared: str | None = None,
+        connections: Sequence[int] | None = None,
         out_indices: Sequence[int] = (1, 2, 4, 7),
         expansion_indices: Sequence[int] = (),
         frozen_stages: int = -1,
@@ -186,6 +195,7 @@ class MobileNeXt(BaseModule):
         channels = make_divisible(32 * widen_factor, 8)
         self.stem = ConvModule(3, channels, 3, stride=2, padding=1, **common)
         self.stages = []
+        full_blocks = []  # the stage, the block and its channels
         for index, (waist_factor, width, blocks, stride) in enumerate(self.arch_settings):
             layers = []
             width = make_divisible(width * widen_factor, 8)
@@ -197,13 +207,52 @@ class MobileNeXt(BaseModule):
                 full = waist_factor == 2 or channels == width or (blocks == 1 and block_stride == 1)
                 layers.append(
                     SandglassBlock(
-                        channels, width, waist, block_stride, full=full, attention=attention, with_cp=with_cp, **common
+                        channels,
+                        width,
+                        waist,
+                        block_stride,
+                        full=full,
+                        attention=None if shared else attention,
+                        with_cp=with_cp,
+                        **common,
                     )
                 )
+                if full:
+                    full_blocks.append((f'layer{index + 1}', layers[-1], width))
                 channels = width
             self.stages.append(f'layer{index + 1}')
             self.add_module(self.stages[-1], nn.Sequential(*layers))
+        self._connect(full_blocks, attention, shared, connections, with_cp)
         self._freeze_stages()
+
+    def _connect(
+        self,
+        blocks: list[tuple[str, SandglassBlock, int]],
+        attention: dict | None,
+        shared: str | None,
+        connections: Sequence[int] | None,
+        with_cp: bool,
+    ) -> None:
+        name = type(self).__name__
+        if attention is None:
+            if shared is not None or connections is not None:
+                raise ValueError(f'{name}: shared and connections need attention to share and connect')
+            return
+        paths = {id(block): path for path, block in self.named_modules()}
+        names = [paths[id(block)] for _, block, _ in blocks]
+        scheme = check_connections(name, shared, connections, names)
+        check_unshared(name, shared, MODELS.get(attention['type']), with_cp)
+        if shared:
+            places = [(stage, width) for stage, _, width in blocks]
+            made = share(self, places, scheme, lambda width: MODELS.build(dict(in_channels=width, **attention)))
+            for (_, block, _), switch in zip(blocks, made):
+                block.switch = switch
+        else:
+            for (_, block, _), on in zip(blocks, scheme):
+                block.switch.on = on
+                block.attention = block.attention if on else None
+        self.attention_switches = [block.switch for _, block, _ in blocks]
+        self.attention_blocks = names
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The feature maps of ``expansion_indices`` and ``out_indices``, in the order of depth."""

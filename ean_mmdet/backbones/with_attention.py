@@ -13,20 +13,22 @@ from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .connections import Switch, check_connections, check_unshared, share
+
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class AfterHook:
-    """Forward hook that sends a module's output through an attention module.
+    """Forward hook that sends a module's output through an attention module, where its switch is on.
 
     An object rather than a closure, so that a deep copy and a pickle of the backbone hook up the copy's own attention.
     """
 
-    def __init__(self, attention: nn.Module) -> None:
-        self.attention = attention
+    def __init__(self, switch: Switch) -> None:
+        self.switch = switch
 
     def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self.attention(output)
+        return self.switch.module(output) if self.switch.on else output
 
 
 class KeepHooked:
@@ -36,21 +38,27 @@ class KeepHooked:
     their places.
 
     Args:
-        places: Names of the modules that attention follows, and of their attention modules.
+        places: Names of the modules that attention follows, and its switches.
     """
 
-    def __init__(self, places: dict[str, str]) -> None:
+    def __init__(self, places: dict[str, Switch]) -> None:
         self.places = places
 
     def __call__(self, backbone: nn.Module, args: tuple) -> None:
-        for name, attention_name in self.places.items():
+        for name, switch in self.places.items():
             module = backbone.get_submodule(name)
             if not any(isinstance(hook, AfterHook) for hook in module._forward_hooks.values()):
-                module.register_forward_hook(AfterHook(backbone.get_submodule(attention_name)))
+                module.register_forward_hook(AfterHook(switch))
 
 
 @MODELS.register_module('WithAttention')
-def with_attention(backbone: dict, attention: dict, after: str | Sequence[str] = 'auto') -> nn.Module:
+def with_attention(
+    backbone: dict,
+    attention: dict,
+    after: str | Sequence[str] = 'auto',
+    shared: str | None = None,
+    connections: Sequence[int] | None = None,
+) -> nn.Module:
     """Build a backbone and insert an attention module at every place that ``after`` names.
 
     What comes back is the backbone itself, of its own class and with its own keys, so that its pretrained checkpoints
@@ -73,13 +81,18 @@ def with_attention(backbone: dict, attention: dict, after: str | Sequence[str] =
         attention: Config of the attention module, ``dict(type='EAN', groups=8)``. Its ``in_channels`` are seen to.
         after: Regular expression, or several, for whole names of modules, as ``backbone.named_modules()`` gives them:
             norms, convolutions and other modules that tell their output's channels. Defaults to ``'auto'``.
+        shared: ``'stage'``: one module for all places of a stage that have the same channels, called after the stage,
+            ``layer1_attention``. A stage is the list or sequence that a block is in. None: each place has its own.
+            Defaults to None.
+        connections: A 0 or 1 for each place, in their order: whether it has attention. Defaults to None, all.
 
     Returns:
         The backbone.
 
     Raises:
         ValueError: ``after`` matches nothing, isn't a regular expression or matches a module of unknown channels; no
-            place is known for ``'auto'``; or the attention module can't take a layer's channels.
+            place is known for ``'auto'``; the attention module can't take a layer's channels; or ``connections`` has
+            another length than there are places, or no 1.
 
     Example:
         >>> backbone = dict(
@@ -89,34 +102,78 @@ def with_attention(backbone: dict, attention: dict, after: str | Sequence[str] =
         ... )
         >>> backbone.update(after=r'layer\\d+\\.linear_conv\\.bn')  # instead of the paper's place
     """
+    check_gate(attention)
+    with_cp = bool(backbone.get('with_cp'))
     backbone = MODELS.build(backbone)
     names = list(_auto_places(backbone)) if after == 'auto' else _matching(backbone, after)
-    places = {}
+    scheme = check_connections('WithAttention', shared, connections, names)
+    check_unshared('WithAttention', shared, MODELS.get(attention['type']), with_cp)
+    widths = {}
     for name in names:
-        followed = backbone.get_submodule(name)
-        channels = _channels(followed)
-        if channels is None:
+        widths[name] = _channels(backbone.get_submodule(name))
+        if widths[name] is None:
             raise ValueError(
-                f'WithAttention: cannot tell how many channels {name!r} ({type(followed).__name__}) gives; '
-                'let `after` name a norm or a convolution'
+                f'WithAttention: cannot tell how many channels {name!r} '
+                f'({type(backbone.get_submodule(name)).__name__}) gives; let `after` name a norm or a convolution'
             )
+        owner, attribute = _attention_name(backbone, name)
+        if hasattr(backbone.get_submodule(owner), attribute):
+            raise ValueError(f'WithAttention: {name!r} is followed by attention already')
+
+    def build(channels: int) -> nn.Module:
         try:
-            module = MODELS.build({**attention, 'in_channels': channels})
+            return MODELS.build({**attention, 'in_channels': channels})
         except ValueError as error:
+            name = next(name for name in names if widths[name] == channels)
             raise ValueError(
                 f'WithAttention: {attention["type"]} cannot follow {name!r}, which gives {channels} channels: {error}'
             ) from error
-        owner, child = _owner(backbone, name)
-        attribute = f'{child.replace(".", "_")}_attention'
-        if hasattr(backbone.get_submodule(owner), attribute):
-            raise ValueError(f'WithAttention: {name!r} is followed by attention already')
-        backbone.get_submodule(owner).add_module(attribute, module)
-        places[name] = f'{owner}.{attribute}' if owner else attribute
-    keep_hooked = KeepHooked(places)
+
+    if shared:
+        places = [(_stage(backbone, name), widths[name]) for name in names]
+        found = share(backbone, places, scheme, build)
+    else:
+        found = []
+        for name, on in zip(names, scheme):
+            owner, attribute = _attention_name(backbone, name)
+            found.append(Switch(build(widths[name]) if on else None, on))
+            if on:
+                backbone.get_submodule(owner).add_module(attribute, found[-1].module)
+    keep_hooked = KeepHooked({name: switch for name, switch in zip(names, found) if switch.on})
     keep_hooked(backbone, ())
     backbone.register_forward_pre_hook(keep_hooked)
+    backbone.attention_switches, backbone.attention_blocks = found, names
     backbone.train(backbone.training)  # where backbones freeze their stages
     return backbone
+
+
+def check_gate(attention: dict) -> None:
+    """See that an attention config names a module that gates a feature map.
+
+    Raises:
+        ValueError: It is a norm, which stands in another's place.
+    """
+    if attention.get('type') in ('AN', 'ean_mmdet.AN'):
+        raise ValueError(
+            "WithAttention: AN is a norm and no gate; it takes another norm's place: norm_cfg=dict(type='AN', "
+            "num_mixtures=10), or backbone=dict(type='ANResNet')"
+        )
+
+
+def _attention_name(backbone: nn.Module, name: str) -> tuple[str, str]:
+    """Who gets the attention module that follows ``name``, and what it is called there."""
+    owner, child = _owner(backbone, name)
+    return owner, f'{child.replace(".", "_")}_attention'
+
+
+def _stage(backbone: nn.Module, name: str) -> str:
+    """The container around the outermost block that ``name`` is in; empty where that is the backbone itself."""
+    parts = name.split('.')
+    for length in range(1, len(parts) + 1):
+        path = '.'.join(parts[:length])
+        if not isinstance(backbone.get_submodule(path), CONTAINERS):
+            return '.'.join(parts[: length - 1])
+    return name
 
 
 def _last_norm(name: str, layer: nn.Module) -> str:

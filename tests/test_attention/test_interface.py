@@ -23,12 +23,13 @@ CONFIGS = [
     dict(type='PdfAM'),
     dict(type='ELA', variant='B'),
     dict(type='EAN', groups=8),
+    dict(type='DIA'),
 ]
 each_module = pytest.mark.parametrize('config', CONFIGS, ids=lambda config: config['type'])
 
 
 def test_all_modules_are_here():
-    assert {config['type'] for config in CONFIGS} | {'AN'} == set(attention.__all__)
+    assert {config['type'] for config in CONFIGS} == {gate.__name__ for gate in attention.GATES}
 
 
 @each_module
@@ -93,12 +94,15 @@ def test_mixed_precision(config):
 
 @each_module
 def test_in_mobilenext_by_name(config):
-    backbone = MobileNeXt(attention=config, out_indices=(7,))
-    assert sum(type(m).__name__ == config['type'] for m in backbone.modules()) == 15
+    shared = 'stage' if config['type'] == 'DIA' else None
+    backbone = MobileNeXt(attention=config, out_indices=(7,), shared=shared)
+    assert sum(type(m).__name__ == config['type'] for m in backbone.modules()) == (8 if shared else 15)
     assert backbone.eval()(torch.rand(1, 3, 32, 32))[0].shape == (1, 1280, 1, 1)
 
 
-@pytest.mark.parametrize('config', [c for c in CONFIGS if c['type'] != 'EAN'], ids=lambda config: config['type'])
+@pytest.mark.parametrize(
+    'config', [c for c in CONFIGS if c['type'] not in ('EAN', 'DIA')], ids=lambda config: config['type']
+)
 def test_in_resnet_by_plugins(config):
     plugins = [dict(cfg=config, position='after_conv3')]
     backbone = MODELS.build(dict(type='mmdet.ResNet', depth=50, plugins=plugins))
