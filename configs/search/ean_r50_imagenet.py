@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/resnet50_cls.py',
+    'mmpretrain::_base_/datasets/imagenet_bs32.py',
+    '../_base_/schedules/imagenet_120e.py',
+    '../_base_/pretrain_runtime.py',
+]
+
+model = dict(backbone=dict(type='EANResNet', groups=64, shared='stage'))

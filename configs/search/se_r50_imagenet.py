@@ -1,0 +1,16 @@
+_base_ = [
+    '../_base_/models/resnet50_cls.py',
+    'mmpretrain::_base_/datasets/imagenet_bs32.py',
+    '../_base_/schedules/imagenet_120e.py',
+    '../_base_/pretrain_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='WithAttention',
+        backbone={{_base_.model.backbone}},
+        attention=dict(type='SE', ratio=16),
+        shared='stage',
+    )
+)
