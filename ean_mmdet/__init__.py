@@ -11,4 +11,5 @@ from . import ops
 if find_spec('mmengine') is not None:
     from . import attention, backbones, checkpoint, datasets, heads, hooks
 
+    checkpoint.register_loaders()
     __all__ += ['attention', 'backbones', 'checkpoint', 'datasets', 'heads', 'hooks']

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from ..errors import InputError
-from .safe_checkpoint_hook import to_plain
+from .plain import to_plain
 from .sources import BACKBONE, weights_of
 from .warm_start import Report, WarmStart, warm_start
 

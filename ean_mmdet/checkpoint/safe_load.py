@@ -5,9 +5,6 @@ a ``getattr`` for each of their methods. PyTorch 2.6 and later refuse both, so w
 Here the pickle's names are bound to harmless stand-ins for the length of one load: NumPy's array constructors to
 themselves, ``HistoryBuffer`` to a class that keeps its numbers and nothing else, ``getattr`` to a function that looks
 nothing up. Everything else is refused as PyTorch refuses it.
-
-Importing this module registers the loaders, so that mmengine, mmdet, mmpretrain and a user's own script use them for
-test, resume, inference and ``init_cfg``.
 """
 
 from __future__ import annotations
@@ -23,9 +20,7 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
 
 from ..errors import InputError
 
@@ -66,7 +61,7 @@ def _safe_names() -> list[tuple[Any, str]]:
 
 
 @contextlib.contextmanager
-def _safe_loading() -> Iterator[None]:
+def safe_loading() -> Iterator[None]:
     if not hasattr(torch.serialization, 'safe_globals'):  # PyTorch < 2.5 cannot be told names
         yield
         return
@@ -80,7 +75,7 @@ def history_to_plain(buffer: HistoryBuffer) -> dict:
     return dict(log_history=log_history, count_history=count_history, max_length=buffer.max_length)
 
 
-def _restore_history(checkpoint: Any) -> Any:
+def restore_history(checkpoint: Any) -> Any:
     """Put ``HistoryBuffer`` objects back where a checkpoint has their numbers."""
     hub = checkpoint.get('message_hub') if isinstance(checkpoint, dict) else None
     scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
@@ -111,9 +106,9 @@ def load_local(filename: str, map_location: MapLocation = None) -> Any:
         near = difflib.get_close_matches(os.path.basename(filename), files) or sorted(files)[:5]
         hint = f'; {folder} has {", ".join(near)}' if near else ''
         raise InputError(f'no checkpoint at {filename}{hint}')
-    with _explained(filename), _safe_loading():
+    with explained(filename), safe_loading():
         check_archive(filename)
-        return _restore_history(torch.load(filename, map_location=map_location, weights_only=True))
+        return restore_history(torch.load(filename, map_location=map_location, weights_only=True))
 
 
 def check_archive(filename: str) -> None:
@@ -145,7 +140,7 @@ def check_archive(filename: str) -> None:
 
 
 @contextlib.contextmanager
-def _explained(source: str) -> Iterator[None]:
+def explained(source: str) -> Iterator[None]:
     """Say in plain words why a checkpoint doesn't load."""
     try:
         yield
@@ -166,55 +161,3 @@ def _explained(source: str) -> Iterator[None]:
         raise InputError(
             f'{source}{size} is truncated or no PyTorch checkpoint. Copy or download it again. ({error})'
         ) from error
-
-
-def load_http(
-    filename: str, map_location: MapLocation = None, model_dir: str | None = None, progress: bool = True
-) -> Any:
-    """Download a checkpoint, once a run, and load it in PyTorch's safe mode.
-
-    Args:
-        filename: The URL.
-        map_location: As in :func:`torch.load`.
-        model_dir: Folder to keep the file in. Defaults to None: that of :func:`torch.hub.load_state_dict_from_url`.
-        progress: Whether to show the download's progress. Defaults to True.
-
-    Raises:
-        InputError: It cannot be downloaded, or what :func:`load_local` refuses.
-    """
-
-    def load() -> Any:
-        with _explained(filename), _safe_loading():
-            checkpoint = torch.hub.load_state_dict_from_url(
-                filename, model_dir=model_dir, map_location=map_location, progress=progress, weights_only=True
-            )
-        return _restore_history(checkpoint)
-
-    if get_rank() == 0:
-        checkpoint = load()
-    barrier()
-    return checkpoint if get_rank() == 0 else load()
-
-
-def _load_named(filename: str, map_location: MapLocation, urls: dict[str, str], source: str) -> Any:
-    name = filename.split('://', 1)[1]
-    if name not in urls:
-        near = difflib.get_close_matches(name, urls) or sorted(urls)[:5]
-        raise InputError(f'{source} has no checkpoint named {name!r}; near names: {", ".join(near)}')
-    return load_http(urls[name], map_location)
-
-
-def load_torchvision(filename: str, map_location: MapLocation = None) -> Any:
-    """Load ``torchvision://NAME`` in PyTorch's safe mode."""
-    return _load_named(filename, map_location, get_torchvision_models(), 'torchvision')
-
-
-def load_openmmlab(filename: str, map_location: MapLocation = None) -> Any:
-    """Load ``open-mmlab://NAME`` in PyTorch's safe mode."""
-    return _load_named(filename, map_location, get_external_models(), 'open-mmlab')
-
-
-CheckpointLoader.register_scheme('', load_local, force=True)
-CheckpointLoader.register_scheme(('http://', 'https://'), load_http, force=True)
-CheckpointLoader.register_scheme(('torchvision://', 'modelzoo://'), load_torchvision, force=True)
-CheckpointLoader.register_scheme(('open-mmlab://', 'openmmlab://'), load_openmmlab, force=True)

@@ -1,6 +1,8 @@
-"""Hooks of the training loop. Importing it registers them. Those about checkpoints are in `ean_mmdet.checkpoint`."""
+"""Hooks of the training loop. Importing it registers them."""
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
+from .safe_checkpoint_hook import SafeCheckpointHook
+from .validate_first_hook import ValidateFirstHook
 
-__all__ = ['AtomicCheckpointHook', 'ChannelsLastHook']
+__all__ = ['AtomicCheckpointHook', 'ChannelsLastHook', 'SafeCheckpointHook', 'ValidateFirstHook']

@@ -11,7 +11,7 @@ import torch
 
 from ean_mmdet.errors import InputError
 from tests.conftest import ROOT
-from tests.test_checkpoint.test_safe_checkpoint_hook import make_runner
+from tests.test_hooks.test_safe_checkpoint_hook import make_runner
 
 
 def run_with(work_dir, iterations=6, **options):
