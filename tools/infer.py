@@ -11,7 +11,7 @@ import mmcv
 import numpy as np
 import torch
 from mmdet.apis import inference_detector, init_detector
-from mmdet.registry import DATASETS, VISUALIZERS
+from mmdet.registry import DATASETS, MODELS, VISUALIZERS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('images', type=Path, metavar='IMAGE_OR_FOLDER', help='an image, or a folder that is searched')
     engine.add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint, or an .onnx file of tools/export.py')
     parser.add_argument(
         '--out-dir', type=Path, default=Path('outputs'), help='folder for the results (default: outputs)'
     )
@@ -98,6 +98,18 @@ def load_model(config: Config, source: str, device: str) -> nn.Module:
     return model
 
 
+def load_exported_model(config: Config, path: str) -> nn.Module:
+    """An exported detector, with what mmdet's inference asks of one; mmdet's own isn't built."""
+    from ean_mmdet.deploy import use_exported
+
+    use_exported(config, path)
+    model = MODELS.build(config.model)
+    metainfo = config.test_dataloader.dataset.get('metainfo') or {}
+    model.dataset_meta = {**{key.lower(): value for key, value in metainfo.items()}, **model.dataset_meta}
+    model.cfg = config
+    return model.eval()
+
+
 def category_ids(config: Config, classes: Sequence[str]) -> list[int]:
     """The data set's own category ids, by the annotation file of the config if it is there; else 1, 2, 3, …"""
     dataset = config.test_dataloader.dataset
@@ -118,7 +130,10 @@ def main() -> None:
         images = find_images(args.images)
         config = engine.load_config(args.config, args.cfg_options)
         make_folder(args.out_dir)
-        model = load_model(config, args.checkpoint, args.device)
+        if args.checkpoint.endswith('.onnx'):
+            model = load_exported_model(config, args.checkpoint)
+        else:
+            model = load_model(config, args.checkpoint, args.device)
         visualizer = VISUALIZERS.build(config.visualizer)
         visualizer.dataset_meta = model.dataset_meta
         classes = model.dataset_meta['classes']

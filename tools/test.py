@@ -16,7 +16,7 @@ from ean_mmdet.errors import InputError
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate the checkpoint of a detector or a classifier')
     engine.add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint, or an .onnx file of tools/export.py')
     engine.add_run_arguments(parser)
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to a pickle file')
     parser.add_argument('--show', action='store_true', help='show each picture in a window')
@@ -80,7 +80,12 @@ def main() -> None:
         config = engine.load_config(args.config, args.cfg_options)
         engine.set_work_dir(config, args.work_dir, args.config)
     with engine.user_errors(config.work_dir):
-        config.load_from = args.checkpoint
+        if args.checkpoint.endswith('.onnx'):
+            from ean_mmdet.deploy import use_exported
+
+            use_exported(config, args.checkpoint)
+        else:
+            config.load_from = args.checkpoint
         if args.show or args.show_dir:
             add_pictures(config, args)
         if args.tta:

@@ -101,7 +101,7 @@ def refuse_pavi(filename: str, map_location: MapLocation = None) -> Any:
 
 
 def register_loaders() -> None:
-    """Have mmengine, and so mmdet, mmpretrain and any script, load every scheme's checkpoints in PyTorch's safe mode."""
+    """Have mmengine, and so every OpenMMLab library, load each scheme's checkpoints in PyTorch's safe mode."""
     for prefixes, loader in (
         ('', load_local),
         (('http://', 'https://'), load_http),

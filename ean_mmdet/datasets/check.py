@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.registry import DATASETS as ROOT_DATASETS
 
 from ..errors import InputError
 from .coco_check import counted, find_problems, read_coco, wrong_sizes
@@ -64,6 +65,14 @@ def _leaves(dataset: dict) -> Iterator[dict]:
 def _is_local(dataset: dict) -> bool:
     backend = (dataset.get('backend_args') or {}).get('backend', 'local')
     return backend in ('local', 'disk') and '://' not in str(dataset.get('data_root'))
+
+
+def config_classes(config: Config) -> tuple[str, ...]:
+    """Names of the classes that a config's test data has."""
+    dataset = next(_leaves(config.test_dataloader.dataset))
+    with ROOT_DATASETS.switch_scope_and_registry(config.get('default_scope', 'mmdet')) as registry:
+        kind = dataset['type']
+        return _classes(dict(dataset, type=registry.get(kind) if isinstance(kind, str) else kind))
 
 
 def _classes(dataset: dict) -> tuple[str, ...]:

@@ -1,0 +1,133 @@
+"""Exported models, run by onnxruntime where a checkpoint's model would run: evaluation and inference stay the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..errors import InputError
+from .onnx_export import METADATA
+
+
+def load_exported(path: str | Path) -> tuple[object, dict]:
+    """An onnxruntime session of an exported file, and its metadata.
+
+    Raises:
+        InputError: There is no such file, it is no ONNX model or truncated, or none that was exported here.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("running an ONNX file needs onnxruntime: pip install 'ean_mmdet[deploy]'") from error
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f'no exported model at {path}')
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    providers = [
+        name
+        for name in ('CUDAExecutionProvider', 'CPUExecutionProvider')
+        if name in onnxruntime.get_available_providers()
+    ]
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime's exceptions have no common type of their own
+        raise InputError(f'{path} is no ONNX model, or truncated: {str(error).splitlines()[0]}') from error
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    if text is None:
+        raise InputError(f'{path} has no metadata of ean_mmdet: export it by tools/export.py')
+    return session, json.loads(text)
+
+
+class Exported(BaseModel):
+    """What exported models have in common.
+
+    Args:
+        path: The ONNX file.
+        data_preprocessor: As the model has it that was exported.
+    """
+
+    task = ''
+
+    def __init__(self, path: str, data_preprocessor: dict) -> None:
+        super().__init__(data_preprocessor)
+        self.session, self.about = load_exported(path)
+        if self.about['task'] != self.task:
+            raise InputError(f'{path} is of the task {self.about["task"]!r}, and {self.task!r} is wanted')
+        self.dataset_meta = dict(classes=self.about['classes'])
+
+    def run(self, images: Tensor, **others: np.ndarray) -> list[Tensor]:
+        """The outputs."""
+        outputs = self.session.run(None, dict(images=images.cpu().numpy(), **others))
+        return [torch.from_numpy(output) for output in outputs]
+
+
+@MODELS.register_module()
+class ExportedDetector(Exported):
+    """A detector that was exported. Predicts as MMDetection's do, and can't be trained."""
+
+    task = 'detection'
+
+    def forward(self, inputs: Tensor, data_samples: Sequence, mode: str = 'predict') -> list:
+        """Predict: ``pred_instances`` in pixels of the original images.
+
+        Raises:
+            ValueError: ``mode`` is another one than ``'predict'``.
+        """
+        if mode != 'predict':
+            raise ValueError(f'ExportedDetector: an exported model only predicts, got mode={mode!r}')
+        sizes = np.array([sample.img_shape[:2] for sample in data_samples], dtype=np.float32)
+        for sample, boxes, scores, labels in zip(data_samples, *self.run(inputs, sizes=sizes)):
+            found = labels >= 0
+            factor = boxes.new_tensor(sample.scale_factor).repeat(2)
+            sample.pred_instances = InstanceData(
+                bboxes=boxes[found] / factor, scores=scores[found], labels=labels[found]
+            )
+        return list(data_samples)
+
+
+@MODELS.register_module()
+class ExportedClassifier(Exported):
+    """A classifier that was exported. Predicts as MMPretrain's do, and can't be trained."""
+
+    task = 'classification'
+
+    def forward(self, inputs: Tensor, data_samples: Sequence, mode: str = 'predict') -> list:
+        """Predict: ``pred_score`` and ``pred_label``.
+
+        Raises:
+            ValueError: ``mode`` is another one than ``'predict'``.
+        """
+        if mode != 'predict':
+            raise ValueError(f'ExportedClassifier: an exported model only predicts, got mode={mode!r}')
+        (scores,) = self.run(inputs)
+        for sample, score in zip(data_samples, scores):
+            sample.set_pred_score(score).set_pred_label(score.argmax(dim=0))
+        return list(data_samples)
+
+
+def use_exported(config: Config, path: str) -> None:
+    """Have a config's tools run an exported file in its model's place.
+
+    Raises:
+        InputError: As :func:`load_exported`.
+    """
+    classifier = config.get('default_scope') == 'mmpretrain'
+    preprocessor = dict(config.model.get('data_preprocessor') or config.get('data_preprocessor') or {})
+    preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor' if classifier else 'mmdet.DetDataPreprocessor')
+    if '.' not in preprocessor['type']:
+        preprocessor['type'] = f'{config.get("default_scope", "mmdet")}.{preprocessor["type"]}'
+    kind = ExportedClassifier if classifier else ExportedDetector
+    load_exported(path)  # at once, and not when the runner is built
+    config.model = dict(type=kind.__name__, path=str(path), data_preprocessor=preprocessor)
+    config.load_from = None

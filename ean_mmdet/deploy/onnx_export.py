@@ -1,0 +1,155 @@
+"""Exporting a model: batch norms folded, EANs plain, as ONNX with all that is needed to run it, or by torch.export."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from mmcv.cnn.utils import fuse_conv_bn
+from mmengine.config import Config
+from torch import nn
+
+from ..errors import InputError
+from .networks import to_graph
+from .nms import translations
+from .plain_ean import replace_eans
+
+OPSET = 18
+METADATA = 'ean_mmdet'  # the key of the file's metadata
+
+
+def to_deploy(model: nn.Module, raw: bool = False) -> nn.Module:
+    """A copy of a model as it is exported: in evaluation mode, batch norms folded into the convolutions, EANs plain.
+
+    Args:
+        model: A classifier or a detector.
+        raw: Whether a detector gives its heads' maps. Defaults to False.
+
+    Raises:
+        InputError: The model has no export.
+    """
+    model = copy.deepcopy(model)
+    model.eval()
+    replace_eans(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        fuse_conv_bn(model)
+    graph = to_graph(model, raw)
+    graph.eval()
+    return graph
+
+
+def description(config: Config, graph: nn.Module, classes: list[str], size: tuple[int, int]) -> dict:
+    """What who runs the file has to know: task, classes, preprocessing, thresholds."""
+    preprocessor = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+    resize = [
+        {key: value for key, value in step.items() if key in ('type', 'scale', 'keep_ratio', 'crop_size', 'edge')}
+        for step in config.test_dataloader.dataset.pipeline
+        if any(word in step['type'] for word in ('Resize', 'Crop', 'Pad'))
+    ]
+    return dict(
+        task='detection' if 'boxes' in graph.outputs else 'classification' if graph.outputs == ('scores',) else 'raw',
+        classes=list(classes),
+        height=size[0],
+        width=size[1],
+        mean=list(preprocessor.get('mean') or [0, 0, 0]),
+        std=list(preprocessor.get('std') or [1, 1, 1]),
+        channels='RGB' if preprocessor.get('bgr_to_rgb') or preprocessor.get('to_rgb') else 'BGR',
+        pad_size_divisor=preprocessor.get('pad_size_divisor', 1),
+        resize=resize,
+        score_threshold=getattr(graph, 'score_threshold', None),
+        iou_threshold=getattr(graph, 'iou_threshold', None),
+        opset=OPSET,
+    )
+
+
+def example(graph: nn.Module, size: tuple[int, int], batch: int = 2) -> tuple[torch.Tensor, ...]:
+    """Inputs of the graph."""
+    images = torch.rand(batch, 3, *size)
+    return (images, torch.tensor([size] * batch, dtype=torch.float32))[: len(graph.inputs)]
+
+
+def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict) -> None:
+    """Write a graph as ONNX, in standard operators, with a dynamic batch.
+
+    Args:
+        graph: Of :func:`to_deploy`.
+        size: Height and width of its images.
+        path: The file. It is written whole or not at all.
+        about: Its metadata, see :func:`description`.
+
+    Raises:
+        InputError: A part of the model can't be exported, or the file not be written.
+    """
+    import onnx
+
+    inputs = example(graph, size)
+    batch = torch.export.Dim('batch')
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter('ignore')
+        try:
+            program = torch.onnx.export(
+                graph,
+                inputs,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                custom_translation_table=translations(),
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            causes = [line for line in str(error).splitlines() if 'Error' in line]
+            raise InputError(f'{type(graph).__name__} cannot be exported: {(causes or [error])[-1]}') from error
+    model = program.model_proto
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA, json.dumps(about)
+    onnx.checker.check_model(model)
+    foreign = {node.domain for node in model.graph.node} - {'', 'ai.onnx'}
+    if foreign:
+        raise InputError(f'the graph has operators that are no standard ones: {", ".join(sorted(foreign))}')
+    _write(path, lambda partial: partial.write_bytes(model.SerializeToString()))
+
+
+def export_torch(graph: nn.Module, size: tuple[int, int], path: Path, about: dict) -> None:
+    """Write a graph by ``torch.export``, a ``.pt2`` with a dynamic batch; ``torch.export.load`` loads it.
+
+    A detector's has one operation of this package, its suppression: import ``ean_mmdet.deploy`` before loading it.
+    Heads' maps (``raw``) and classifiers need PyTorch alone.
+
+    Args:
+        graph: Of :func:`to_deploy`.
+        size: Height and width of its images.
+        path: The file. It is written whole or not at all.
+        about: What goes beside it, under the key ``'ean_mmdet.json'`` of the extra files.
+
+    Raises:
+        InputError: A part of the model can't be exported, or the file not be written.
+    """
+    inputs = example(graph, size)
+    batch = torch.export.Dim('batch')
+    with torch.no_grad():
+        try:
+            program = torch.export.export(graph, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+        except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
+            raise InputError(f'{type(graph).__name__} cannot be exported: {str(error).splitlines()[0]}') from error
+    extra = {f'{METADATA}.json': json.dumps(about)}
+    _write(path, lambda partial: torch.export.save(program, partial, extra_files=extra))
+
+
+def _write(path: Path, write: object) -> None:
+    """Write beside the name, then rename."""
+    partial = path.with_name(f'.partial_{path.name}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f'{path} cannot be written: {error}') from error
+    finally:
+        partial.unlink(missing_ok=True)

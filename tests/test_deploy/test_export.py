@@ -1,0 +1,251 @@
+"""Exported graphs against the models that they are of, on real images, by onnxruntime."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from mmdet.apis import inference_detector
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from ean_mmdet import attention
+from ean_mmdet.analysis import build_model
+from ean_mmdet.deploy import export_onnx, export_torch, load_exported, to_deploy, use_exported
+from ean_mmdet.deploy.plain_ean import PlainEAN
+from ean_mmdet.errors import InputError
+from tests.test_tools.tiny import write_config
+
+GATES = [gate.__name__ for gate in attention.GATES]
+OPTIONS = dict(EAN=dict(groups=4), SGE=dict(groups=4), SA=dict(groups=4), ELA=dict(variant=(7, 8, 8)), CA=dict(ratio=4))
+OPTIONS.update(SE=dict(ratio=4), CBAM=dict(ratio=4))
+
+
+def gate(name):
+    return dict(type=name, **OPTIONS.get(name, {}))
+
+
+def randomized(model):
+    """Every parameter and statistic different from its start, and a spread of scores."""
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            noise = 0.1 * torch.randn(tensor.shape, generator=generator)
+            tensor += noise.abs() if 'running_var' in name else noise
+    model.eval()
+    return model
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory, sample_data):
+    return write_config(tmp_path_factory.mktemp('config'), sample_data)
+
+
+def ssdlite(tiny, name):
+    config = Config.fromfile(tiny)
+    config.model.backbone = dict(
+        type='MobileNeXt', widen_factor=0.25, out_indices=(7,), expansion_indices=(3, 5), attention=gate(name),
+        shared='stage' if name == 'DIA' else None,
+    )  # fmt: skip
+    return config, (96, 96)
+
+
+def small_resnet(name):
+    plain = dict(type='mmdet.ResNet', depth=18, base_channels=16)
+    shared = 'stage' if name == 'DIA' else None
+    return dict(type='WithAttention', backbone=plain, attention=gate(name), shared=shared)
+
+
+def retinanet(tiny, name):
+    config = Config.fromfile(tiny)
+    import mmdet
+
+    stock = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/_base_/models/retinanet_r50_fpn.py').model
+    stock.backbone = small_resnet(name)
+    stock.neck.update(in_channels=[16, 32, 64, 128], out_channels=16)
+    stock.bbox_head.update(num_classes=5, in_channels=16, feat_channels=16, stacked_convs=1)
+    stock.test_cfg.update(nms_pre=200, score_thr=0.005)
+    config.model = stock
+    pipeline = config.test_dataloader.dataset.pipeline
+    pipeline[1].update(scale=(160, 128), keep_ratio=True)
+    return config, (128, 160)
+
+
+def yolox(tiny, name):
+    config = Config.fromfile(tiny)
+    import mmdet
+
+    stock = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/yolox/yolox_tiny_8xb8-300e_coco.py').model
+    stock.backbone.update(deepen_factor=0.33, widen_factor=0.125)
+    stock.neck.update(in_channels=[32, 64, 128], out_channels=32, num_csp_blocks=1)
+    stock.bbox_head.update(num_classes=5, in_channels=32, feat_channels=32)
+    stock.backbone = dict(
+        type='WithAttention', backbone=stock.backbone, attention=gate(name), shared='stage' if name == 'DIA' else None
+    )
+    stock.data_preprocessor = dict(type='DetDataPreprocessor', pad_size_divisor=32)
+    config.model = stock
+    config.test_dataloader.dataset.pipeline[1].update(scale=(128, 128), keep_ratio=False)
+    return config, (128, 128)
+
+
+# Every module in the detector of the paper, and two in each of the others.
+PAIRS = [(ssdlite, name) for name in GATES]
+PAIRS += [(retinanet, 'EAN'), (retinanet, 'CA'), (yolox, 'EAN'), (yolox, 'ELA')]
+
+
+@pytest.mark.parametrize(('detector', 'name'), PAIRS, ids=lambda value: getattr(value, '__name__', value))
+def test_detections_are_the_models(detector, name, tiny, sample_data, tmp_path):
+    config, size = detector(tiny, name)
+    torch.manual_seed(0)
+    model = randomized(build_model(config))
+    path = tmp_path / 'model.onnx'
+    about = dict(task='detection', classes=['circle', 'square', 'triangle', 'star', 'cross'])
+    export_onnx(to_deploy(model), size, path, about)
+    exported_config = config.copy()
+    use_exported(exported_config, str(path))
+    exported = MODELS.build(exported_config.model)
+    model.cfg = exported.cfg = config
+    images = [str(sample_data / f'JPEGImages/{i:06d}.jpg') for i in (1, 2, 3)]
+    for batch in (images[:1], images[1:]):
+        with_torch, with_onnx = inference_detector(model, batch), inference_detector(exported, batch)
+        for expected, actual in zip(with_torch, with_onnx):
+            expected, actual = expected.pred_instances.numpy(), actual.pred_instances.numpy()
+            assert len(expected.scores) >= 5
+            count = min(len(expected.scores), len(actual.scores))
+            assert abs(len(expected.scores) - len(actual.scores)) <= 1  # one at the threshold
+            np.testing.assert_allclose(actual.scores[:count], expected.scores[:count], atol=1e-4)
+            assert agreement(expected, actual) >= 0.98
+
+
+def agreement(expected, actual):
+    """Share of the detections that the other has within 0.1 pixel and 1e-4, wherever equal scores put it."""
+    found = 0
+    for box, score, label in zip(expected.bboxes, expected.scores, expected.labels):
+        near = (np.abs(actual.scores - score) < 1e-4) & (actual.labels == label)
+        found += bool((np.abs(actual.bboxes[near] - box) < 0.1).all(1).any())
+    return found / len(expected.scores)
+
+
+def classifier(name):
+    return dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=small_resnet(name)
+        | dict(backbone=dict(type='mmdet.ResNet', depth=18, base_channels=16, out_indices=(3,))),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=7, in_channels=128),
+    )
+
+
+@pytest.mark.parametrize('name', ['EAN', 'SE'])
+def test_classifiers_by_onnx_and_by_torch_export(name, tmp_path):
+    model = randomized(MODELS.build(classifier(name)))
+    graph = to_deploy(model)
+    path = tmp_path / 'model.onnx'
+    export_onnx(graph, (64, 64), path, dict(task='classification', classes=list('abcdefg')))
+    session, about = load_exported(path)
+    assert about['classes'] == list('abcdefg')
+    export_torch(graph, (64, 64), tmp_path / 'model.pt2', about)
+    program = torch.export.load(str(tmp_path / 'model.pt2')).module()
+    for batch in (1, 3):
+        x = torch.randn(batch, 3, 64, 64)
+        with torch.no_grad():
+            expected = model(x, mode='tensor').softmax(1)
+            torch.testing.assert_close(program(x), expected, rtol=1e-4, atol=1e-5)
+        (scores,) = session.run(None, dict(images=x.numpy()))
+        np.testing.assert_allclose(scores, expected.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_ean_is_a_handful_of_standard_nodes(tmp_path):
+    backbone = MODELS.build(dict(type='EANResNet', depth=18, base_channels=16, groups=4, out_indices=(3,)))
+    model = MODELS.build(classifier('EAN') | dict(backbone=dict(type='mmdet.ResNet', depth=18, base_channels=16)))
+    model.backbone = backbone
+    export_onnx(to_deploy(randomized(model)), (32, 32), tmp_path / 'x.onnx', dict(task='classification', classes=[]))
+    graph = onnx.load(tmp_path / 'x.onnx').graph
+    kinds = [node.op_type for node in graph.node]
+    assert not {'BatchNormalization', 'GroupNormalization', 'InstanceNormalization'} & set(kinds)
+    assert kinds.count('Sigmoid') == 8  # one an EAN
+    others = [kind for kind in kinds if kind not in ('Conv', 'Relu', 'MaxPool', 'Gemm', 'Softmax')]
+    assert len(others) <= 8 * 13, sorted(others)
+
+
+def test_plain_ean_is_ean():
+    for norm in ('l2', 'rms', 'l1'):
+        ean = randomized(attention.EAN(24, groups=4, weight_norm=norm)).double()
+        x = torch.randn(2, 24, 5, 4, dtype=torch.float64)
+        torch.testing.assert_close(PlainEAN(ean)(x), ean(x))
+
+
+def test_raw_heads(tiny, tmp_path):
+    config, size = ssdlite(tiny, 'EAN')
+    model = randomized(build_model(config))
+    graph = to_deploy(model, raw=True)
+    export_onnx(graph, size, tmp_path / 'raw.onnx', dict(task='raw'))
+    session, _ = load_exported(tmp_path / 'raw.onnx')
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        expected = [level for kind in model.bbox_head(model.extract_feat(x)) for level in kind]
+    outputs = session.run(None, dict(images=x.numpy()))
+    assert len(outputs) == len(expected) == 8
+    for actual, value in zip(outputs, expected):
+        np.testing.assert_allclose(actual, value.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_what_cannot_be_exported(tiny):
+    config, _ = ssdlite(tiny, 'EAN')
+    config.model.test_cfg.nms = dict(type='soft_nms', iou_threshold=0.5)
+    with pytest.raises(InputError, match=r'test_cfg\.nms=.*soft_nms.* has no export'):
+        to_deploy(build_model(config))
+    with pytest.raises(InputError, match='EAN has no export; image classifiers and single-stage detectors'):
+        to_deploy(attention.EAN(8, groups=2))
+
+
+def test_files_that_are_not_ours(tiny, tmp_path):
+    config, _ = ssdlite(tiny, 'EAN')
+    with pytest.raises(InputError, match=r'no exported model at .*absent\.onnx'):
+        use_exported(config, str(tmp_path / 'absent.onnx'))
+    (tmp_path / 'cut.onnx').write_bytes(b'\x08\x0a\x12')
+    with pytest.raises(InputError, match=r'cut\.onnx is no ONNX model, or truncated'):
+        use_exported(config, str(tmp_path / 'cut.onnx'))
+    node = onnx.helper.make_node('Identity', ['images'], ['scores'])
+    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 2]) for n in ('images', 'scores')]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], 'g', values[:1], values[1:]), ir_version=9)
+    model.opset_import[0].version = 18
+    onnx.save(model, tmp_path / 'foreign.onnx')
+    with pytest.raises(InputError, match=r'foreign\.onnx has no metadata of ean_mmdet: export it by tools/export\.py'):
+        use_exported(config, str(tmp_path / 'foreign.onnx'))
+    entry = model.metadata_props.add()
+    entry.key, entry.value = 'ean_mmdet', json.dumps(dict(task='classification', classes=['a']))
+    onnx.save(model, tmp_path / 'classifier.onnx')
+    use_exported(config, str(tmp_path / 'classifier.onnx'))
+    with pytest.raises(InputError, match="is of the task 'classification', and 'detection' is wanted"):
+        MODELS.build(config.model)
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    graph = to_deploy(randomized(MODELS.build(classifier('SE'))))
+    import pathlib
+
+    monkeypatch.setattr(pathlib.Path, 'write_bytes', lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left')))
+    with pytest.raises(InputError, match=r'x\.onnx cannot be written: .*No space left'):
+        export_onnx(graph, (32, 32), tmp_path / 'x.onnx', dict(task='classification'))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_tools_evaluate_and_run_an_exported_model(tiny, sample_data, tmp_path, run_tool):
+    work_dir = tmp_path / 'run'
+    run_tool('train.py', tiny, '--work-dir', work_dir)
+    checkpoint, path = work_dir / 'iter_6.pth', tmp_path / 'x.onnx'
+    result = run_tool('export.py', tiny, checkpoint, '--out', path)
+    assert f'wrote {path}' in result.stdout and 'images, sizes → boxes, scores, labels' in result.stdout
+    _, about = load_exported(path)
+    assert about['height'] == about['width'] == 96 and about['channels'] == 'RGB' and len(about['mean']) == 3
+    assert about['resize'] == [dict(type='Resize', scale=[96, 96], keep_ratio=False)]
+    metrics = []
+    for number, model in enumerate((checkpoint, path)):
+        run_tool('test.py', tiny, model, '--work-dir', tmp_path / str(number))
+        (file,) = (tmp_path / str(number)).glob('2*/2*.json')
+        metrics.append(json.loads(file.read_text())['coco/bbox_mAP'])
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-3)
+    run_tool('infer.py', sample_data / 'JPEGImages/000001.jpg', tiny, path, '--out-dir', tmp_path / 'out')
+    assert json.loads((tmp_path / 'out/detections.json').read_text())['annotations']
