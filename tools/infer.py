@@ -14,6 +14,7 @@ from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import DATASETS, MODELS, VISUALIZERS
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 from rich.progress import track
 from torch import nn
@@ -102,6 +103,7 @@ def load_exported_model(config: Config, path: str) -> nn.Module:
     """An exported detector, with what mmdet's inference asks of one; mmdet's own isn't built."""
     from ean_mmdet.deploy import use_exported
 
+    init_default_scope(config.get('default_scope', 'mmdet'))
     use_exported(config, path)
     model = MODELS.build(config.model)
     metainfo = config.test_dataloader.dataset.get('metainfo') or {}
