@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch import nn
+
+from ean_mmdet.analysis.masks import eans, mask, mask_statistics, masks_replaced, write_picture
+from ean_mmdet.attention import EAN
+from ean_mmdet.backbones import EANMobileNeXt
+from ean_mmdet.errors import InputError
+
+
+def randomized(module):
+    for ean in module.modules():
+        if isinstance(ean, EAN):
+            for vector in (ean.weight, ean.bias, ean.alpha, ean.delta):
+                vector.data.normal_(0.3, 1)
+    return module.eval()
+
+
+@pytest.mark.parametrize('norm', ['l2', 'rms', 'l1'])
+def test_the_mask_is_what_ean_multiplies_by(norm):
+    ean = randomized(EAN(12, groups=3, weight_norm=norm)).double()
+    x = torch.randn(2, 12, 5, 4, dtype=torch.float64)
+    torch.testing.assert_close(x * mask(ean, x), ean(x))
+
+
+def test_statistics_and_replacing(tmp_path):
+    model = randomized(EANMobileNeXt(groups=8, widen_factor=0.25, out_indices=(7,)))
+    images = [torch.randn(2, 3, 64, 64) for _ in range(2)]
+    statistics = mask_statistics(model, lambda: (model(image) for image in images))
+    assert [entry.name for entry in statistics] == list(eans(model)) and len(statistics) == 15
+    first, ean = statistics[0], model.layer1[0].attention
+    torch.testing.assert_close(first.omega, ean.weight / (ean.weight.square().sum() + ean.eps).sqrt())
+    inputs = [None]
+    hook = ean.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    with torch.no_grad():
+        maps = [mask(ean, inputs[-1]) for image in images if model(image) is not None]
+    hook.remove()
+    both = torch.cat(maps)
+    torch.testing.assert_close(first.mean, both.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert first.deviation == pytest.approx(both.std((0, 2, 3), correction=0).mean().item(), rel=1e-3)
+    before = model(images[0])[0]
+    with masks_replaced(model, statistics, 'one mean'):
+        replaced = model(images[0])[0]
+    assert not torch.allclose(before, replaced)
+    torch.testing.assert_close(model(images[0])[0], before)
+    write_picture(tmp_path / 'masks.png', statistics)
+    assert (tmp_path / 'masks.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_at_the_start_every_mask_is_a_half():
+    model = EANMobileNeXt(groups=8, widen_factor=0.25, out_indices=(7,)).eval()
+    for entry in mask_statistics(model, lambda: [model(torch.randn(1, 3, 32, 32))]):
+        assert entry.deviation == 0 and entry.between == 0 and (entry.mean == 0.5).all()
+
+
+def test_without_eans():
+    with pytest.raises(InputError, match='Sequential has no EAN'):
+        eans(nn.Sequential(nn.Conv2d(3, 3, 1)))

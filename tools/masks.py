@@ -1,0 +1,74 @@
+"""What the masks of a trained network's EANs do: α, δ, ω and the mask by block, and the metric without the gating."""
+
+import argparse
+import contextlib
+import io
+from itertools import islice
+from pathlib import Path
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
+
+from ean_mmdet import engine
+from ean_mmdet.analysis.masks import mask_statistics, masks_replaced, write_picture
+from ean_mmdet.checkpoint import check_fit, weights_in
+from ean_mmdet.datasets import check_data
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    engine.add_config_arguments(parser)
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    engine.add_run_arguments(parser)
+    parser.add_argument('--batches', type=int, default=8, help='batches of test images to look at (default: 8)')
+    parser.add_argument(
+        '--evaluate',
+        action='store_true',
+        help='evaluate with the masks, with their means by channel, and with one mean',
+    )
+    parser.add_argument('--out', type=Path, default=Path('masks.png'), help='the picture (default: %(default)s)')
+    args = engine.parse(parser)
+    if args.batches < 1:
+        parser.error('--batches takes a number from 1 on')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    with engine.user_errors():
+        config = engine.load_config(args.config, args.cfg_options)
+        engine.set_work_dir(config, args.work_dir, args.config)
+    with engine.user_errors(config.work_dir):
+        check_data(config, ('test',))
+        runner = engine.build_runner(config)
+        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+        check_fit(runner.model, checkpoint, args.checkpoint, whole=True)
+        load_state_dict(runner.model, weights_in(checkpoint, args.checkpoint), strict=False)
+        model = runner.model.eval()
+        loader = runner.build_dataloader(config.test_dataloader, seed=runner.seed)
+        statistics = mask_statistics(model, lambda: (model.test_step(batch) for batch in islice(loader, args.batches)))
+        print('| EAN | α, mean of the size | δ, mean | mask, mean | spread over pixels | spread over channels |')
+        print('| --- | ---: | ---: | ---: | ---: | ---: |')
+        for entry in statistics:
+            figures = (entry.alpha.abs().mean(), entry.delta.mean(), entry.mean.mean(), entry.deviation, entry.between)
+            print(f'| {entry.name} | ' + ' | '.join(f'{float(figure):.3f}' for figure in figures) + ' |')
+        write_picture(args.out, statistics)
+        if args.evaluate:
+            evaluate(runner, model, loader, statistics)
+    print(f'wrote {args.out}')
+
+
+def evaluate(runner, model, loader, statistics) -> None:
+    evaluator = runner.build_evaluator(runner.cfg.test_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    for by in ('as trained', 'channel means', 'one mean'):
+        replaced = contextlib.nullcontext() if by == 'as trained' else masks_replaced(model, statistics, by)
+        with replaced, torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+            for batch in loader:
+                evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
+            metrics = evaluator.evaluate(len(loader.dataset))
+        print(f'{by}: ' + ', '.join(f'{name} {value:.4f}' for name, value in metrics.items()))
+
+
+if __name__ == '__main__':
+    main()
