@@ -113,6 +113,7 @@ def main() -> None:
             seen = search.run(args.budget, lambda _: bar.advance(task), write=is_main_process())
         if is_main_process():
             write_result(args, folder, seen, backbone.attention_blocks, evaluate.metric or 'metric')
+    engine.finish()
 
 
 def write_result(args: argparse.Namespace, folder: Path, seen: list[Seen], blocks: list[str], metric: str) -> None:

@@ -102,6 +102,7 @@ def main() -> None:
     if args.show_dir:
         run = '' if is_classifier(config) else runner.timestamp
         runner.logger.info(f'Pictures are in {Path(runner.work_dir, run, args.show_dir)}')
+    engine.finish()
 
 
 if __name__ == '__main__':

@@ -54,6 +54,7 @@ def main() -> None:
         runner = engine.build_runner(config, args.launcher)
         runner.train()
     runner.logger.info(f'Done. Checkpoints and logs are in {runner.work_dir}')
+    engine.finish()
 
 
 if __name__ == '__main__':

@@ -2,13 +2,14 @@
 
 from .arguments import add_config_arguments, add_run_arguments, is_main_process, parse
 from .config import load_config, set_work_dir
-from .runner import build_runner
+from .runner import build_runner, finish
 from .user_errors import user_errors
 
 __all__ = [
     'add_config_arguments',
     'add_run_arguments',
     'build_runner',
+    'finish',
     'is_main_process',
     'load_config',
     'parse',

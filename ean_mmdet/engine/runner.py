@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 
@@ -75,6 +77,20 @@ def _connection_explained() -> Iterator[None]:
             f'the processes of the run cannot meet at {address} ({str(error).splitlines()[0]}). Is the port taken, by '
             f'another run perhaps? Set PORT of dist_train.sh, or MASTER_PORT, to one that is free'
         ) from error
+
+
+def finish() -> None:
+    """End a process whose work is done. The last call of a command line.
+
+    Where it is one of several over gloo, it waits for the others and leaves without taking the interpreter down: gloo's
+    threads now and then outlive that and abort the process, which the launcher takes for a failed run.
+    """
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == 'gloo':
+        torch.distributed.barrier()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _explained(resume: Callable[..., None]) -> Callable[..., None]:
