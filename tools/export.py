@@ -3,11 +3,9 @@
 import argparse
 from pathlib import Path
 
-from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
-
 from ean_mmdet import engine
 from ean_mmdet.analysis import build_model, input_shape
-from ean_mmdet.checkpoint import check_fit, weights_in
+from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import config_classes
 from ean_mmdet.deploy import export_onnx, export_torch, to_deploy
 from ean_mmdet.deploy.onnx_export import description
@@ -38,10 +36,8 @@ def main() -> None:
     with engine.user_errors(out.parent):
         config = engine.load_config(args.config, args.cfg_options)
         size = tuple(args.shape) if args.shape else input_shape(config)
-        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
         model = build_model(config)
-        check_fit(model, checkpoint, args.checkpoint, whole=True)
-        load_state_dict(model, weights_in(checkpoint, args.checkpoint), strict=False)
+        load_whole(model, args.checkpoint)
         graph = to_deploy(model, args.raw)
         about = description(config, graph, config_classes(config), size)
         dict(onnx=export_onnx, torch=export_torch)[args.format](graph, size, out, about)

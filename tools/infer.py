@@ -15,12 +15,11 @@ from mmdet.registry import DATASETS, MODELS, VISUALIZERS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 from rich.progress import track
 from torch import nn
 
 from ean_mmdet import engine
-from ean_mmdet.checkpoint import check_fit, weights_in
+from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.errors import InputError
 from ean_mmdet.files import make_folder, write_text
 
@@ -85,10 +84,8 @@ def load_model(config: Config, source: str, device: str) -> nn.Module:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f'--device {device} cannot be used here: {str(error).splitlines()[0]}') from error
-    checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     model = init_detector(config, None, device=device)
-    check_fit(model, checkpoint, source, whole=True)
-    load_state_dict(model, weights_in(checkpoint, source), strict=False)
+    checkpoint = load_whole(model, source)
     meta = checkpoint.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     dataset = config.test_dataloader.dataset

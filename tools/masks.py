@@ -7,11 +7,10 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 
 from ean_mmdet import engine
 from ean_mmdet.analysis.masks import mask_statistics, masks_replaced, write_picture
-from ean_mmdet.checkpoint import check_fit, weights_in
+from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import check_data
 
 
@@ -41,9 +40,7 @@ def main() -> None:
     with engine.user_errors(config.work_dir):
         check_data(config, ('test',))
         runner = engine.build_runner(config)
-        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-        check_fit(runner.model, checkpoint, args.checkpoint, whole=True)
-        load_state_dict(runner.model, weights_in(checkpoint, args.checkpoint), strict=False)
+        load_whole(runner.model, args.checkpoint)
         model = runner.model.eval()
         loader = runner.build_dataloader(config.test_dataloader, seed=runner.seed)
         statistics = mask_statistics(model, lambda: (model.test_step(batch) for batch in islice(loader, args.batches)))

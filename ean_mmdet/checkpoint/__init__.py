@@ -1,7 +1,7 @@
 """Checkpoints: safe loading and saving, and warm start. Importing it registers the weight initializers."""
 
 from .convert import convert_checkpoint
-from .fit import check_fit, weights_in
+from .fit import check_fit, load_whole, weights_in
 from .latest import latest_checkpoint
 from .loaders import register_loaders
 from .plain import to_plain
@@ -16,6 +16,7 @@ __all__ = [
     'convert_checkpoint',
     'latest_checkpoint',
     'load_local',
+    'load_whole',
     'register_loaders',
     'to_plain',
     'warm_start',

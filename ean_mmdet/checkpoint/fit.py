@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -157,3 +158,15 @@ def _sample(weights: dict) -> str:
 def _first(items, separator: str = ', ') -> str:
     items = list(items)
     return separator.join(items[:3]) + (', …' if len(items) > 3 else '')
+
+
+def load_whole(model: nn.Module, source: str) -> dict:
+    """Load a checkpoint into the model that it is of, and return its content.
+
+    Raises:
+        InputError: It can't be loaded, or is another model's, see :func:`check_fit`.
+    """
+    checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    check_fit(model, checkpoint, source, whole=True)
+    load_state_dict(model, weights_in(checkpoint, source), strict=False)
+    return checkpoint

@@ -12,10 +12,13 @@ from ean_mmdet.errors import InputError
 
 
 class Hostile:
-    """Runs code when it is unpickled."""
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
 
     def __reduce__(self):
-        return (open, ('/tmp/should_not_exist', 'w'))
+        return (open, (str(self.path), 'w'))
 
 
 @pytest.fixture
@@ -87,9 +90,9 @@ def test_stores(name, saved, monkeypatch):
     assert load(name).keys() == WEIGHTS.keys()
 
 
-def test_no_scheme_runs_code(saved, downloads, monkeypatch):
+def test_no_scheme_runs_code(saved, downloads, monkeypatch, tmp_path):
     """Even where PyTorch's own default is to run it, as before 2.6."""
-    path = saved(dict(state_dict=WEIGHTS, extra=Hostile()))
+    path = saved(dict(state_dict=WEIGHTS, extra=Hostile(tmp_path / 'ran')))
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0')
     downloads(path)
     backend = type('Backend', (), dict(get=lambda self, name: path.read_bytes()))()
@@ -102,10 +105,13 @@ def test_no_scheme_runs_code(saved, downloads, monkeypatch):
                  's3://bucket/x.pth'):  # fmt: skip
         with pytest.raises(InputError, match='holds more than weights, which was refused'):
             load(name)
+    assert not (tmp_path / 'ran').exists()
     with pytest.raises(InputError, match='pavi:// is not loaded'):
         load('pavi://x')
 
 
 def test_a_model_loads_by_them(saved, downloads):
-    downloads(saved(nn.Linear(2, 2).state_dict()))
-    load_checkpoint(nn.Linear(2, 2), 'https://a/b.pth', strict=True)
+    source, model = nn.Linear(2, 2), nn.Linear(2, 2)
+    downloads(saved(source.state_dict()))
+    load_checkpoint(model, 'https://a/b.pth', strict=True)
+    assert torch.equal(model.weight, source.weight)
