@@ -1,0 +1,3 @@
+_base_ = './narrow_mobilenext_cifar10.py'
+
+model = dict(backbone=dict(type='EANMobileNeXt', groups=8))
