@@ -14,8 +14,8 @@ from mmengine.config import Config
 from torch import nn
 
 from ..errors import InputError
+from . import nms, roi_align
 from .networks import to_graph
-from .nms import translations
 from .plain_ean import replace_eans
 
 OPSET = 18
@@ -73,7 +73,17 @@ def example(graph: nn.Module, size: tuple[int, int], batch: int = 2) -> tuple[to
     return (images, torch.tensor([size] * batch, dtype=torch.float32))[: len(graph.inputs)]
 
 
-def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict) -> None:
+def dynamic_shapes(graph: nn.Module, divisor: int | None) -> tuple[dict, ...]:
+    """Which sizes of the inputs are free: the batch, and with a divisor height and width, in multiples of it."""
+    images = {0: torch.export.Dim('batch')}
+    if divisor:
+        images |= {axis: divisor * torch.export.Dim(f'{name}_{divisor}') for axis, name in ((2, 'height'), (3, 'width'))}
+    return (images, {0: images[0]})[: len(graph.inputs)]
+
+
+def export_onnx(
+    graph: nn.Module, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None
+) -> None:
     """Write a graph as ONNX, in standard operators, with a dynamic batch.
 
     Args:
@@ -81,6 +91,7 @@ def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict
         size: Height and width of its images.
         path: The file. It is written whole or not at all.
         about: Its metadata, see :func:`description`.
+        divisor: Have images of any height and width that are multiples of it. Defaults to None, ``size`` alone.
 
     Raises:
         InputError: A part of the model can't be exported, or the file not be written.
@@ -88,7 +99,6 @@ def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict
     import onnx
 
     inputs = example(graph, size)
-    batch = torch.export.Dim('batch')
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
         try:
@@ -100,8 +110,8 @@ def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict
                 opset_version=OPSET,
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
-                custom_translation_table=translations(),
+                dynamic_shapes=dynamic_shapes(graph, divisor),
+                custom_translation_table=nms.translations() | roi_align.translations(),
             )
         except torch.onnx.errors.OnnxExporterError as error:
             causes = [line for line in str(error).splitlines() if 'Error' in line]
@@ -116,10 +126,12 @@ def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict
     _write(path, lambda partial: partial.write_bytes(model.SerializeToString()))
 
 
-def export_torch(graph: nn.Module, size: tuple[int, int], path: Path, about: dict) -> None:
+def export_torch(
+    graph: nn.Module, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None
+) -> None:
     """Write a graph by ``torch.export``, a ``.pt2`` with a dynamic batch; ``torch.export.load`` loads it.
 
-    A detector's has one operation of this package, its suppression: import ``ean_mmdet.deploy`` before loading it.
+    A detector's has operations of this package, suppression and RoIAlign: import ``ean_mmdet.deploy`` before loading it.
     Heads' maps (``raw``) and classifiers need PyTorch alone.
 
     Args:
@@ -127,15 +139,15 @@ def export_torch(graph: nn.Module, size: tuple[int, int], path: Path, about: dic
         size: Height and width of its images.
         path: The file. It is written whole or not at all.
         about: What goes beside it, under the key ``'ean_mmdet.json'`` of the extra files.
+        divisor: As in :func:`export_onnx`.
 
     Raises:
         InputError: A part of the model can't be exported, or the file not be written.
     """
     inputs = example(graph, size)
-    batch = torch.export.Dim('batch')
     with torch.no_grad():
         try:
-            program = torch.export.export(graph, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+            program = torch.export.export(graph, inputs, dynamic_shapes=dynamic_shapes(graph, divisor))
         except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
             raise InputError(f'{type(graph).__name__} cannot be exported: {str(error).splitlines()[0]}') from error
     extra = {f'{METADATA}.json': json.dumps(about)}
