@@ -34,7 +34,16 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--no-training', action='store_true', help='inference alone')
     parser.add_argument('--compile', action='store_true', help='compile the networks with torch.compile')
+    parser.add_argument(
+        '--runtime',
+        choices=('torch', 'onnxruntime'),
+        default='torch',
+        help='what runs the networks; onnxruntime: exported, inference in float32 on the CPU',
+    )
     args = parse_benchmark(parser)
+    other = args.device != 'cpu' or args.dtype != 'float32' or args.layout != 'contiguous' or args.compile
+    if args.runtime == 'onnxruntime' and other:
+        parser.error('--runtime onnxruntime is measured on the CPU in float32: no other --device, --dtype or --layout')
     if args.shape and min(args.shape) < 64:
         parser.error(
             '--shape: images of 64 × 64 at least; the networks have stride 32, and batch norm needs more than one value'
@@ -60,6 +69,7 @@ def main() -> None:
         args.repeat,
         not args.no_training,
         args.compile,
+        args.runtime,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     # A pipe has no width, and cutting figures there would lose them.

@@ -1,13 +1,17 @@
 """Export a checkpoint: ONNX in standard operators, or torch.export, with all in the file that running it needs."""
 
 import argparse
+import tempfile
 from pathlib import Path
+
+from mmdet.models.dense_heads import SSDHead
 
 from ean_mmdet import engine
 from ean_mmdet.analysis import build_model, input_shape
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import config_classes
 from ean_mmdet.deploy import export_onnx, export_torch, to_deploy
+from ean_mmdet.deploy.int8 import MODES, calibration_images, calibration_inputs, quantize
 from ean_mmdet.deploy.onnx_export import description
 
 SUFFIXES = dict(onnx='.onnx', torch='.pt2')
@@ -24,24 +28,71 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('HEIGHT', 'WIDTH'),
-        help="size of the images (default: the test pipeline's)",
+        help='one size for all images (default: any size where the test pipeline keeps the ratio of the sides and the '
+        'detector is no SSD, else the size of the test pipeline)',
     )
     parser.add_argument('--raw', action='store_true', help="give a detector's heads' maps instead of boxes")
-    return engine.parse(parser)
+    parser.add_argument(
+        '--int8',
+        choices=MODES,
+        help='convolutions and matrix products in 8 bits: the range of activations taken for every input anew '
+        '(dynamic), or once from the images of --calibration (static)',
+    )
+    parser.add_argument(
+        '--calibration', type=Path, metavar='FOLDER', help='images, of the training data, for --int8 static'
+    )
+    parser.add_argument(
+        '--calibration-images', type=int, default=64, help='how many of them, spread evenly (default: 64)'
+    )
+    args = engine.parse(parser)
+    if args.int8 and args.format != 'onnx':
+        parser.error('--int8 is about --format onnx')
+    if args.int8 == 'static' and not args.calibration:
+        parser.error('--int8 static needs --calibration FOLDER, images to take the range of activations from')
+    if args.calibration_images < 1:
+        parser.error('--calibration-images takes a number from 1 on')
+    if args.calibration and args.int8 != 'static':
+        parser.error('--calibration is about --int8 static')
+    return args
+
+
+def size_divisor(config, model) -> int | None:
+    """What height and width must be multiples of, where images of any size go through the model; else None."""
+    pipeline = config.test_dataloader.dataset.pipeline
+    if isinstance(getattr(model, 'bbox_head', None), SSDHead) or not hasattr(model, 'extract_feat'):
+        return None  # an SSD's anchors are of its size
+    if not any(step.get('keep_ratio') for step in pipeline):
+        return None
+    return max(32, config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1))
 
 
 def main() -> None:
     args = parse_args()
     out = args.out or Path(Path(args.checkpoint).stem).with_suffix(SUFFIXES[args.format])
     with engine.user_errors(out.parent):
+        images = calibration_images(args.calibration, args.calibration_images) if args.calibration else []
         config = engine.load_config(args.config, args.cfg_options)
         size = tuple(args.shape) if args.shape else input_shape(config)
         model = build_model(config)
         load_whole(model, args.checkpoint)
         graph = to_deploy(model, args.raw)
-        about = description(config, graph, config_classes(config), size)
-        dict(onnx=export_onnx, torch=export_torch)[args.format](graph, size, out, about)
-    print(f'wrote {out} ({out.stat().st_size / 1e6:.1f} MB): {", ".join(graph.inputs)} → {", ".join(graph.outputs)}')
+        divisor = None if args.shape else size_divisor(config, model)
+        about = description(config, graph, config_classes(config), size, divisor)
+        if args.format == 'torch':
+            export_torch(graph, size, out, about, divisor)
+        elif not args.int8:
+            export_onnx(graph, size, out, about, divisor)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                whole = Path(folder, 'float.onnx')
+                export_onnx(graph, size, whole, about, divisor)
+                inputs = calibration_inputs(config, model.data_preprocessor, images, None if divisor else size)
+                quantize(whole, out, args.int8, inputs)
+    shape = f'any multiple of {divisor}' if divisor else f'{size[0]} × {size[1]}'
+    print(
+        f'wrote {out} ({out.stat().st_size / 1e6:.1f} MB): {", ".join(graph.inputs)} → {", ".join(graph.outputs)}; '
+        f'height × width: {shape}'
+    )
 
 
 if __name__ == '__main__':

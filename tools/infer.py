@@ -21,9 +21,7 @@ from torch import nn
 from ean_mmdet import engine
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.errors import InputError
-from ean_mmdet.files import make_folder, write_text
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+from ean_mmdet.files import find_images, make_folder, write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,17 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score-thr', type=float, default=0.3, help='least score of a drawn box (default: 0.3)')
     parser.add_argument('--device', default=get_device(), help='device, such as cuda:0 or cpu (default: %(default)s)')
     return engine.parse(parser)
-
-
-def find_images(path: Path) -> list[Path]:
-    """The image itself, or everything below a folder that is named like one."""
-    if path.is_file():
-        return [path]
-    images = sorted(p for p in path.rglob('*') if p.suffix.lower() in SUFFIXES)
-    if not images:
-        what = 'holds no image' if path.is_dir() else 'is neither an image nor a folder'
-        raise InputError(f'{path} {what}; images end in {", ".join(SUFFIXES)}')
-    return images
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -89,6 +90,7 @@ def benchmark(
     repeat: int = 10,
     training: bool = True,
     compiled: bool = False,
+    runtime: str = 'torch',
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Time a backbone plain and with attention modules, the networks taking turns, and measure their peak memory.
@@ -105,6 +107,8 @@ def benchmark(
         repeat: Rounds, of which the median is taken. Defaults to 10.
         training: Whether to time a training step too. Defaults to True.
         compiled: Whether to compile the networks with ``torch.compile``. Defaults to False.
+        runtime: ``'torch'``, or ``'onnxruntime'``: the networks exported as by ``tools/export.py``, inference alone,
+            its memory not measured. Defaults to ``'torch'``.
         progress: Called with a line about what is done. Defaults to doing nothing.
 
     Returns:
@@ -135,6 +139,8 @@ def benchmark(
         for name, network in networks.items()
     }
     passes = PASSES if training else {'inference': _inference}
+    if runtime == 'onnxruntime':
+        passes = {'inference': _onnxruntime}
     for pass_, prepare in passes.items():
         torch.compiler.reset()  # what was compiled for another pass counts against the limit of recompilations
         functions = {
@@ -144,7 +150,7 @@ def benchmark(
             if not (name == 'AN' and pass_ != 'inference' and batch == 1)
         }
         memory = {}
-        for name, function in functions.items():
+        for name, function in functions.items() if runtime == 'torch' else ():
             memory[name] = peak_memory(function, place)
             progress(f'{pass_}: {name}, peak memory {memory[name] / 2**20:.0f} MiB')
         synchronize(place)
@@ -155,12 +161,12 @@ def benchmark(
                 seconds=seconds,
                 ratio=seconds / times[PLAIN],
                 throughput=batch / seconds,
-                memory=memory[name],
-                memory_ratio=memory[name] / memory[PLAIN],
             )
+            if memory:
+                rows[name]['passes'][pass_].update(memory=memory[name], memory_ratio=memory[name] / memory[PLAIN])
     settings = dict(
         backbone=backbone, shape=list(shape), device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat,
-        compiled=compiled,
+        compiled=compiled, runtime=runtime,
     )  # fmt: skip
     return dict(environment=environment(place), settings=settings, rows=list(rows.values()))
 
@@ -196,6 +202,20 @@ def _inference(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callab
     return run
 
 
+def _onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
+    """The exported network, on as many threads as PyTorch has."""
+    from ..deploy import export_onnx, load_exported, to_deploy
+    from ..deploy.networks import Features
+
+    graph = to_deploy(network, wrap=lambda model, raw: Features(model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'backbone.onnx')
+        export_onnx(graph, tuple(images.shape[2:]), path, {})
+        session, _ = load_exported(path)
+    array = images.contiguous().numpy()
+    return lambda: session.run(None, dict(images=array))
+
+
 def _training(network: nn.Module, images: Tensor, dtype: torch.dtype, norm_eval: bool = False) -> Callable[[], object]:
     """A step of SGD with momentum, the loss being the mean square of the features."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)] if norm_eval else []
@@ -228,7 +248,8 @@ def tables(result: dict) -> list[Table]:
     for pass_ in result['rows'][0]['passes']:
         table = Table(
             title=f'{settings["backbone"]}, {pass_}: {shape}, {settings["dtype"]}, {settings["layout"]}, '
-            f'{"compiled, " if settings["compiled"] else ""}{result["environment"]["device"]}',
+            f'{"compiled, " if settings["compiled"] else ""}'
+            f'{"onnxruntime, " if settings.get("runtime") == "onnxruntime" else ""}{result["environment"]["device"]}',
             caption=f'medians of {settings["repeat"]} rounds in which the networks took turns',
             title_justify='left',
             caption_justify='left',
@@ -247,8 +268,8 @@ def tables(result: dict) -> list[Table]:
                 f'{figures["ratio"]:.3f}',
                 f'{figures["throughput"]:.2f}',
                 f'{1 / figures["ratio"]:.3f}',
-                f'{figures["memory"] / 2**20:.0f}',
-                f'{figures["memory_ratio"]:.3f}',
+                f'{figures["memory"] / 2**20:.0f}' if 'memory' in figures else '–',
+                f'{figures["memory_ratio"]:.3f}' if 'memory' in figures else '–',
                 style='bold' if row['name'] == 'EAN' else None,
             )
         made.append(table)

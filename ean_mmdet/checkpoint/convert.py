@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from ..errors import InputError
+from ..files import write_whole
 from .plain import to_plain
 from .sources import BACKBONE, weights_of
 from .warm_start import Report, WarmStart, warm_start
@@ -86,26 +85,12 @@ def save_whole(checkpoint: dict, path: Path) -> None:
     Raises:
         InputError: The folder can't be written to, or is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    except OSError as error:
-        raise InputError(f'cannot write {path}: {error}') from error
-    try:
-        with os.fdopen(handle, 'wb') as file:
+
+    def write(partial: Path) -> None:
+        with open(partial, 'wb') as file:  # not by name: then torch.save raises what is no OSError on a full disk
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        # a temporary file is its owner's alone; give it the rights any new file gets
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise InputError(f'cannot write {path}: {error}') from error
-        raise
+
+    write_whole(path, write)
 
 
 def _without_checkpoints(config: Any) -> Any:

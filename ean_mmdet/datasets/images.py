@@ -124,7 +124,7 @@ def _load(folder: Path, decode: bool) -> dict[str, list]:
 
 def _store(folder: Path, decode: bool, known: dict[str, list]) -> None:
     # A cache that can't be written is only slower.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InputError):
         file = _file(folder, decode)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(known))

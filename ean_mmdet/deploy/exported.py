@@ -49,6 +49,22 @@ def load_exported(path: str | Path) -> tuple[object, dict]:
     return session, json.loads(text)
 
 
+def padded(images: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """Images (N, 3, H, W) with zeros at their right and lower ends, to a height and width; None leaves them.
+
+    Raises:
+        InputError: They are larger.
+    """
+    if size is None or images.shape[2:] == size:
+        return images
+    if images.shape[2] > size[0] or images.shape[3] > size[1]:
+        raise InputError(
+            f'the exported model takes images of {size[0]} × {size[1]} (height × width), not '
+            f'{images.shape[2]} × {images.shape[3]}: export it with another --shape'
+        )
+    return np.pad(images, ((0, 0), (0, 0), (0, size[0] - images.shape[2]), (0, size[1] - images.shape[3])))
+
+
 class Exported(BaseModel):
     """What exported models have in common.
 
@@ -68,7 +84,9 @@ class Exported(BaseModel):
 
     def run(self, images: Tensor, **others: np.ndarray) -> list[Tensor]:
         """The outputs."""
-        outputs = self.session.run(None, dict(images=images.cpu().numpy(), **others))
+        size = self.session.get_inputs()[0].shape[2:]  # names where any will do
+        fixed = tuple(size) if all(isinstance(side, int) for side in size) else None
+        outputs = self.session.run(None, dict(images=padded(images.cpu().numpy(), fixed), **others))
         return [torch.from_numpy(output) for output in outputs]
 
 

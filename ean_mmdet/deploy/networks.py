@@ -39,6 +39,21 @@ class Classifier(nn.Module):
         return self.model(images, mode='tensor').softmax(1)
 
 
+class Features(nn.Module):
+    """Images to a backbone's maps, for benchmarks."""
+
+    inputs = ('images',)
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.model = backbone
+        self.outputs = tuple(f'map_{index}' for index in backbone.out_indices)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) → a map a stage."""
+        return tuple(self.model(images))
+
+
 class RawHeads(nn.Module):
     """Images to the maps that a detector's head gives, as they are."""
 
@@ -95,7 +110,9 @@ class SingleStage(nn.Module):
         if self.yolox:
             boxes, scores, labels = self._yolox(*levels)
         else:
-            found = [torch.cat(parts, 1) for parts in zip(*anchored(self.model.bbox_head, *levels[:2], self.candidates))]
+            found = [
+                torch.cat(parts, 1) for parts in zip(*anchored(self.model.bbox_head, *levels[:2], self.candidates))
+            ]
             boxes, scores, labels = found
             boxes, scores = inside(boxes, scores, sizes, self.min_size)
         return suppressed(boxes, scores, labels, self.iou_threshold, self.score_threshold, self.limit)
@@ -133,8 +150,8 @@ class TwoStage(nn.Module):
         rpn, roi, cfg = model.rpn_head, model.roi_head, model.test_cfg
         if type(rpn) is not RPNHead or type(roi) is not StandardRoIHead or roi.with_mask:
             raise InputError(
-                f'{type(model).__name__} with {type(rpn).__name__} and {type(roi).__name__} has no export; Faster R-CNN '
-                f'(RPNHead and StandardRoIHead without masks) has'
+                f'{type(model).__name__} with {type(rpn).__name__} and {type(roi).__name__} has no export; Faster '
+                f'R-CNN (RPNHead and StandardRoIHead without masks) has'
             )
         check_coder(rpn)
         check_coder(roi.bbox_head)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..errors import InputError
+from ..files import write_whole
 from . import nms, roi_align
 from .networks import to_graph
 from .plain_ean import replace_eans
@@ -22,12 +23,15 @@ OPSET = 18
 METADATA = 'ean_mmdet'  # the key of the file's metadata
 
 
-def to_deploy(model: nn.Module, raw: bool = False) -> nn.Module:
+def to_deploy(
+    model: nn.Module, raw: bool = False, wrap: Callable[[nn.Module, bool], nn.Module] = to_graph
+) -> nn.Module:
     """A copy of a model as it is exported: in evaluation mode, batch norms folded into the convolutions, EANs plain.
 
     Args:
         model: A classifier or a detector.
         raw: Whether a detector gives its heads' maps. Defaults to False.
+        wrap: Makes the graph of the copy and ``raw``. Defaults to :func:`~ean_mmdet.deploy.networks.to_graph`.
 
     Raises:
         InputError: The model has no export.
@@ -38,13 +42,18 @@ def to_deploy(model: nn.Module, raw: bool = False) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         fuse_conv_bn(model)
-    graph = to_graph(model, raw)
+    graph = wrap(model, raw)
     graph.eval()
     return graph
 
 
-def description(config: Config, graph: nn.Module, classes: list[str], size: tuple[int, int]) -> dict:
-    """What who runs the file has to know: task, classes, preprocessing, thresholds."""
+def description(
+    config: Config, graph: nn.Module, classes: list[str], size: tuple[int, int], divisor: int | None = None
+) -> dict:
+    """What who runs the file has to know: task, classes, preprocessing, thresholds.
+
+    ``height`` and ``width`` are the images', or with a divisor those of the test pipeline's largest.
+    """
     preprocessor = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     resize = [
         {key: value for key, value in step.items() if key in ('type', 'scale', 'keep_ratio', 'crop_size', 'edge')}
@@ -56,6 +65,7 @@ def description(config: Config, graph: nn.Module, classes: list[str], size: tupl
         classes=list(classes),
         height=size[0],
         width=size[1],
+        any_multiple_of=divisor,
         mean=list(preprocessor.get('mean') or [0, 0, 0]),
         std=list(preprocessor.get('std') or [1, 1, 1]),
         channels='RGB' if preprocessor.get('bgr_to_rgb') or preprocessor.get('to_rgb') else 'BGR',
@@ -77,13 +87,13 @@ def dynamic_shapes(graph: nn.Module, divisor: int | None) -> tuple[dict, ...]:
     """Which sizes of the inputs are free: the batch, and with a divisor height and width, in multiples of it."""
     images = {0: torch.export.Dim('batch')}
     if divisor:
-        images |= {axis: divisor * torch.export.Dim(f'{name}_{divisor}') for axis, name in ((2, 'height'), (3, 'width'))}
+        images |= {
+            axis: divisor * torch.export.Dim(f'{name}_{divisor}') for axis, name in ((2, 'height'), (3, 'width'))
+        }
     return (images, {0: images[0]})[: len(graph.inputs)]
 
 
-def export_onnx(
-    graph: nn.Module, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None
-) -> None:
+def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None) -> None:
     """Write a graph as ONNX, in standard operators, with a dynamic batch.
 
     Args:
@@ -123,16 +133,14 @@ def export_onnx(
     foreign = {node.domain for node in model.graph.node} - {'', 'ai.onnx'}
     if foreign:
         raise InputError(f'the graph has operators that are no standard ones: {", ".join(sorted(foreign))}')
-    _write(path, lambda partial: partial.write_bytes(model.SerializeToString()))
+    write_whole(path, lambda partial: partial.write_bytes(model.SerializeToString()))
 
 
-def export_torch(
-    graph: nn.Module, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None
-) -> None:
+def export_torch(graph: nn.Module, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None) -> None:
     """Write a graph by ``torch.export``, a ``.pt2`` with a dynamic batch; ``torch.export.load`` loads it.
 
-    A detector's has operations of this package, suppression and RoIAlign: import ``ean_mmdet.deploy`` before loading it.
-    Heads' maps (``raw``) and classifiers need PyTorch alone.
+    A detector's has operations of this package, suppression and RoIAlign: import ``ean_mmdet.deploy`` before loading
+    it. Heads' maps (``raw``) and classifiers need PyTorch alone.
 
     Args:
         graph: Of :func:`to_deploy`.
@@ -151,17 +159,4 @@ def export_torch(
         except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
             raise InputError(f'{type(graph).__name__} cannot be exported: {str(error).splitlines()[0]}') from error
     extra = {f'{METADATA}.json': json.dumps(about)}
-    _write(path, lambda partial: torch.export.save(program, partial, extra_files=extra))
-
-
-def _write(path: Path, write: object) -> None:
-    """Write beside the name, then rename."""
-    partial = path.with_name(f'.partial_{path.name}')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f'{path} cannot be written: {error}') from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, lambda partial: torch.export.save(program, partial, extra_files=extra))

@@ -126,7 +126,7 @@ class AtomicCheckpointHook(CheckpointHook):
         try:
             yield written
             written.append(True)
-        except OSError as error:
+        except (OSError, InputError) as error:
             message = f'could not write a checkpoint to {self.out_dir}: {error}. The older ones are intact'
             if self.on_error == 'stop':
                 raise InputError(
