@@ -6,12 +6,15 @@ import io
 from itertools import islice
 from pathlib import Path
 
+import mmcv
 import torch
 
 from ean_mmdet import engine
-from ean_mmdet.analysis.masks import mask_statistics, masks_replaced, write_picture
+from ean_mmdet.analysis.masks import mask_maps, mask_statistics, masks_replaced, write_overlays, write_picture
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import check_data
+from ean_mmdet.datasets.pipeline import preprocess
+from ean_mmdet.files import find_images
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,6 +28,15 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='evaluate with the masks, with their means by channel, and with one mean',
     )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        metavar='IMAGE_OR_FOLDER',
+        help='draw the masks over these too, into a folder named like --out',
+    )
+    parser.add_argument(
+        '--eans', nargs='+', metavar='NAME', help='which EANs (default: the last of each size of feature map)'
+    )
     parser.add_argument('--out', type=Path, default=Path('masks.png'), help='the picture (default: %(default)s)')
     args = engine.parse(parser)
     if args.batches < 1:
@@ -37,6 +49,7 @@ def main() -> None:
     with engine.user_errors():
         config = engine.load_config(args.config, args.cfg_options)
         engine.set_work_dir(config, args.work_dir, args.config)
+        images = find_images(args.images) if args.images else []
     with engine.user_errors(config.work_dir):
         check_data(config, ('test',))
         runner = engine.build_runner(config)
@@ -50,9 +63,15 @@ def main() -> None:
             figures = (entry.alpha.abs().mean(), entry.delta.mean(), entry.mean.mean(), entry.deviation, entry.between)
             print(f'| {entry.name} | ' + ' | '.join(f'{float(figure):.3f}' for figure in figures) + ' |')
         write_picture(args.out, statistics)
+        for path in images:
+            data = preprocess(config, model.data_preprocessor, path)
+            maps = mask_maps(model, lambda data=data: model(**data, mode='tensor'), args.eans)
+            image, padded = mmcv.imread(str(path), channel_order='rgb'), data['inputs'].shape[2:]
+            shares = [side / whole for side, whole in zip(data['data_samples'][0].img_shape, padded)]
+            write_overlays(args.out.with_suffix('') / f'{path.stem}.png', image, maps, shares)
         if args.evaluate:
             evaluate(runner, model, loader, statistics)
-    print(f'wrote {args.out}')
+    print(f'wrote {args.out}' + (f' and {len(images)} pictures in {args.out.with_suffix("")}' if images else ''))
 
 
 def evaluate(runner, model, loader, statistics) -> None:

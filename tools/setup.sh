@@ -19,7 +19,7 @@ needed_gib=9
 say() { printf '%s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-state=$(cd "$root" && echo "$root" | cat - requirements.txt pyproject.toml setup.py ean_mmdet/ops/csrc/* tools/build_mmcv.py | cksum)
+state=$(cd "$root" && echo "$root" | cat - requirements.txt requirements-no-deps.txt pyproject.toml setup.py ean_mmdet/ops/csrc/* tools/build_mmcv.py | cksum)
 if [ "$(cat "$venv/.ean_mmdet" 2>/dev/null)" = "$state" ]; then
     say "The environment in $venv is up to date."
     exit 0
@@ -78,6 +78,7 @@ pip_install --no-deps "$mmcv"
 
 say "[4/4] Installing the OpenMMLab libraries and this package"
 pip_install -r requirements.txt
+pip_install --no-deps -r requirements-no-deps.txt
 pip_install --no-deps --no-build-isolation -e .
 
 "$venv/bin/python" -W ignore -c 'import mmcv.ops, mmdet, mmpretrain, ean_mmdet' || fail "the libraries are installed \

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..attention import EAN
@@ -121,10 +124,74 @@ def masks_replaced(model: nn.Module, statistics: Sequence[MaskStatistics], by: s
         yield
 
 
+@torch.no_grad()
+def mask_maps(model: nn.Module, run: Callable[[], object], names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """The masks over one image, averaged over channels: (H, W) of each feature map, by the EAN's name.
+
+    Args:
+        model: The model, in evaluation mode.
+        run: Runs the model over the image.
+        names: EANs by name. Defaults to None: the last of each size of feature map.
+
+    Raises:
+        InputError: There is no EAN of a name.
+    """
+    found, maps = eans(model), {}
+    for name in names or ():
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=4, cutoff=0.3)
+            raise InputError(f'the model has no EAN {name!r}; near are {", ".join(near or found)}')
+
+    def note(name: str) -> Callable:
+        def hook(module: EAN, args: tuple, output: Tensor) -> None:
+            maps[name] = mask(module, args[0])[0].mean(0)
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for name in names or found:
+            stack.callback(found[name].register_forward_hook(note(name)).remove)
+        run()
+    if names:
+        return {name: maps[name] for name in names}
+    last = {tuple(q.shape): name for name, q in maps.items()}
+    return {name: maps[name] for name in last.values()}
+
+
+def write_overlays(path: Path, image: np.ndarray, maps: dict[str, Tensor], shares: tuple[float, float]) -> None:
+    """Masks over their image, a panel each with a scale of its own, as masks are near ½ until they have learned.
+
+    Args:
+        path: The picture.
+        image: (H, W, 3), RGB.
+        maps: Of :func:`mask_maps`.
+        shares: Of the maps' height and width, what the image takes without its padding.
+
+    Raises:
+        InputError: The picture can't be written.
+    """
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(3.6 * (1 + len(maps)), 3.4 * height / width + 0.8), layout='constrained', dpi=110)
+    axes = figure.subplots(1, 1 + len(maps))
+    axes[0].imshow(image)
+    axes[0].set_title(path.stem, fontsize=9)
+    for axis, (name, q) in zip(axes[1:], maps.items()):
+        rows, columns = q.shape
+        axis.imshow(image.mean(2), cmap='gray')
+        shown = axis.imshow(
+            q.cpu().numpy(), cmap='viridis', alpha=0.6, interpolation='bilinear',
+            extent=(-0.5, width / shares[1] - 0.5, height / shares[0] - 0.5, -0.5),
+        )  # fmt: skip
+        axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        axis.set_title(f'{name.removeprefix("backbone.")}, {rows} × {columns}', fontsize=9)
+        figure.colorbar(shown, ax=axis, shrink=0.8, format='%.4f')
+    for axis in axes:
+        axis.axis('off')
+    _save(figure, path)
+
+
 def write_picture(path: Path, statistics: Sequence[MaskStatistics]) -> None:
     """α, δ and ω by block, and the masks' means and spreads."""
-    from matplotlib.figure import Figure
-
     places = range(len(statistics))
     figure = Figure(figsize=(1.5 + 0.45 * len(statistics), 8), layout='constrained')
     axes = figure.subplots(4, sharex=True)
@@ -139,6 +206,10 @@ def write_picture(path: Path, statistics: Sequence[MaskStatistics]) -> None:
     axes[3].axhline(0.5, c='0.8', lw=0.8, zorder=0)
     axes[3].set_ylabel('mask: mean ± spread')
     axes[3].set_xticks(places, [entry.name.removeprefix('backbone.') for entry in statistics], rotation=60, ha='right')
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=130)

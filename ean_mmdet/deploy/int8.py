@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import init_default_scope
 from torch import nn
 
+from ..datasets.pipeline import preprocess
 from ..files import find_images, write_whole
 from .exported import padded
 
@@ -77,14 +76,8 @@ def calibration_inputs(
         images: The images' files.
         size: Height and width of the graph's images, to which they are padded; None leaves them.
     """
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    steps = [s for s in config.test_dataloader.dataset.pipeline if s['type'] != 'LoadAnnotations']
-    # what the metric alone reads isn't there
-    steps = [{key: value for key, value in step.items() if key != 'meta_keys'} for step in steps]
-    pipeline = Compose(steps)
-    for number, path in enumerate(images):
-        sample = pipeline(dict(img_path=str(path), img_id=number))
-        data = preprocessor(pseudo_collate([sample]), False)
+    for path in images:
+        data = preprocess(config, preprocessor, path)
         array = padded(data['inputs'].numpy(), size)
         sizes = np.array([s.img_shape[:2] for s in data['data_samples']], dtype=np.float32)
         yield dict(images=array) if config.get('default_scope') == 'mmpretrain' else dict(images=array, sizes=sizes)

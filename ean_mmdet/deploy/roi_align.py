@@ -26,6 +26,12 @@ def roi_align_levels(
     Returns:
         (K, C, side, side).
     """
+    return _by_level(maps, rois, strides, finest, side, sampling)
+
+
+def _by_level(
+    maps: Sequence[Tensor], rois: Tensor, strides: Sequence[float], finest: float, side: int, sampling: int
+) -> Tensor:
     from torchvision.ops import roi_align
 
     features = maps[0].new_zeros(len(rois), maps[0].shape[1], side, side)
@@ -42,6 +48,20 @@ def _(
     maps: Sequence[Tensor], rois: Tensor, strides: Sequence[float], finest: float, side: int, sampling: int
 ) -> Tensor:
     return maps[0].new_empty(rois.shape[0], maps[0].shape[1], side, side)
+
+
+def _setup(ctx: object, inputs: tuple, output: Tensor) -> None:
+    ctx.maps, ctx.rois, *ctx.settings = inputs
+
+
+def _backward(ctx: object, grad: Tensor) -> tuple:
+    with torch.enable_grad():
+        maps = [level.detach().requires_grad_() for level in ctx.maps]
+        features = _by_level(maps, ctx.rois.detach(), *ctx.settings)
+    return list(torch.autograd.grad(features, maps, grad)), None, None, None, None, None
+
+
+roi_align_levels.register_autograd(_backward, setup_context=_setup)
 
 
 def translations() -> dict[Callable, Callable]:

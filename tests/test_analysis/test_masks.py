@@ -1,8 +1,18 @@
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ean_mmdet.analysis.masks import eans, mask, mask_statistics, masks_replaced, write_picture
+from ean_mmdet.analysis.masks import (
+    eans,
+    mask,
+    mask_maps,
+    mask_statistics,
+    masks_replaced,
+    write_overlays,
+    write_picture,
+)
 from ean_mmdet.attention import EAN
 from ean_mmdet.backbones import EANMobileNeXt
 from ean_mmdet.errors import InputError
@@ -56,3 +66,20 @@ def test_at_the_start_every_mask_is_a_half():
 def test_without_eans():
     with pytest.raises(InputError, match='Sequential has no EAN'):
         eans(nn.Sequential(nn.Conv2d(3, 3, 1)))
+
+
+def test_masks_over_an_image(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(EAN(8, groups=2), nn.MaxPool2d(2), EAN(8, groups=2), EAN(8, groups=2)).eval()
+    for ean in (model[0], model[2], model[3]):
+        ean.alpha.data.normal_()
+    x = torch.randn(1, 8, 12, 16)
+    maps = mask_maps(model, lambda: model(x))
+    assert list(maps) == ['0', '3']  # the last of each size
+    torch.testing.assert_close(maps['0'], (model[0](x) / x)[0].mean(0), rtol=1e-3, atol=1e-3)
+    assert maps['3'].shape == (6, 8)
+    assert list(mask_maps(model, lambda: model(x), ['2'])) == ['2']
+    with pytest.raises(InputError, match="no EAN '9'; near are 0, 2, 3"):
+        mask_maps(model, lambda: model(x), ['9'])
+    write_overlays(tmp_path / 'x.png', np.full((48, 64, 3), 128, np.uint8), maps, (1, 1))
+    assert cv2.imread(str(tmp_path / 'x.png')).shape[1] > 800

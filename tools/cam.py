@@ -1,0 +1,108 @@
+"""Class activation maps: what in an image a classifier's or detector's score comes from, several networks side by side.
+
+After the image come configs, each followed by its checkpoints: cam.py cells/ plain.py plain.pth ean.py ean.pth
+"""
+
+import argparse
+from pathlib import Path
+
+import mmcv
+from mmengine.device import get_device
+from rich.progress import track
+
+from ean_mmdet import engine
+from ean_mmdet.analysis import build_model
+from ean_mmdet.analysis.cam import METHODS, activation, default_layers, find_layers, write_picture
+from ean_mmdet.checkpoint import load_whole
+from ean_mmdet.datasets import config_classes
+from ean_mmdet.datasets.pipeline import preprocess
+from ean_mmdet.errors import InputError
+from ean_mmdet.files import find_images, make_folder
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('images', type=Path, metavar='IMAGE_OR_FOLDER', help='an image, or a folder that is searched')
+    parser.add_argument('models', nargs='+', metavar='CONFIG CHECKPOINT', help='configs, each before its checkpoints')
+    parser.add_argument('--legend', nargs='+', help="the networks' names (default: those of the checkpoints)")
+    parser.add_argument(
+        '--method', choices=METHODS, help='method (default: gradcam for classifiers, hirescam for detectors)'
+    )
+    parser.add_argument(
+        '--target',
+        default='best',
+        help='the score to explain: best, a number in the order of scores from 0 on, or a class (default: best)',
+    )
+    parser.add_argument('--top', type=int, default=1, help='how many of the best detections, summed (default: 1)')
+    parser.add_argument(
+        '--layer',
+        nargs='+',
+        help="layers, their maps averaged (default: a classifier's last stage, all that a detector's neck reads)",
+    )
+    parser.add_argument('--out-dir', type=Path, default=Path('cam'), help='folder for pictures (default: %(default)s)')
+    parser.add_argument('--device', default=get_device(), help='device, such as cuda:0 or cpu (default: %(default)s)')
+    args = engine.parse(parser)
+    if args.top < 1:
+        parser.error('--top takes a number from 1 on')
+    return args
+
+
+def pairs(models: list[str]) -> list[tuple[str, str]]:
+    """Each checkpoint with the config before it."""
+    found, config = [], None
+    for entry in models:
+        if entry.endswith('.py'):
+            config = entry
+        elif config is None:
+            raise InputError(f'{entry}: the config, a .py file, comes before its checkpoint')
+        else:
+            found.append((config, entry))
+    if not found or models[-1].endswith('.py'):
+        raise InputError(f'{models[-1]}: no checkpoint comes after it')
+    return found
+
+
+def main() -> None:
+    args = parse_args()
+    with engine.user_errors(args.out_dir):
+        chosen = pairs(args.models)
+        if args.legend and len(args.legend) != len(chosen):
+            raise InputError(f'--legend has {len(args.legend)} names for {len(chosen)} checkpoints')
+        legend = args.legend or [Path(checkpoint).stem for _, checkpoint in chosen]
+        if len(set(legend)) < len(legend):
+            legend = [f'{number} {name}' for number, name in enumerate(legend, 1)]
+        images = find_images(args.images)
+        networks = []
+        for config_file, checkpoint in chosen:
+            config = engine.load_config(config_file, None)
+            model = build_model(config)
+            load_whole(model, checkpoint)
+            model.to(args.device)
+            find_layers(model, args.layer or default_layers(model))
+            networks.append((config, model, config_classes(config)))
+        make_folder(args.out_dir)
+        root, written = args.images if args.images.is_dir() else args.images.parent, 0
+        for path in track(images, description='Explaining'):
+            image = mmcv.imread(str(path), channel_order='rgb')
+            if image is None:
+                raise InputError(f'{path} is no image, or truncated')
+            found, nothing = {}, []
+            for name, (config, model, classes) in zip(legend, networks):
+                data = preprocess(config, model.data_preprocessor, path)
+                try:
+                    found[name] = activation(model, data, classes, args.method, args.layer, args.target, args.top)
+                except InputError as error:
+                    if len(images) == 1 and len(networks) == 1:
+                        raise
+                    nothing.append(f'{path}, {name}: {error}')
+            for line in nothing:
+                print(line)
+            if found:
+                file = (args.out_dir / path.relative_to(root)).with_suffix('.png')
+                write_picture(file, image, found, path.name)
+                written += 1
+    print(f'{written} pictures are in {args.out_dir}')
+
+
+if __name__ == '__main__':
+    main()
