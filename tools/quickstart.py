@@ -50,9 +50,11 @@ def main() -> None:
     testing = run(
         '3. Evaluate on images it was not trained on',
         'tools/test.py', CONFIG, str(last), '--work-dir', str(WORK_DIR / 'test'), '--show-dir', 'pictures',
+        '--out', str(WORK_DIR / 'predictions.pkl'),
         '--cfg-options', 'test_evaluator.classwise=True',
     )
     # fmt: on
+    run('4. A page about it all', 'tools/report.py', str(WORK_DIR), '--base', CONFIG)
     run_dir = max((WORK_DIR / 'test').glob('2*'))
     metrics = json.loads((run_dir / f'{run_dir.name}.json').read_text())
     sheet = WORK_DIR / 'detections.jpg'
@@ -71,6 +73,7 @@ def main() -> None:
         'data, COCO and VOC format': DATA,
         'log, config and scalars': WORK_DIR,
         'trained checkpoint': last,
+        'the page about it all, for a browser': WORK_DIR / 'report.html',
         'ground truth (left) beside detections (right)': run_dir / 'pictures',
         'some of these in one picture': sheet,
     }.items():

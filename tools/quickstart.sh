@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a trained, evaluated and drawn EAN detector: set up where needed, draw the sample data set, train an
-# EAN-MobileNeXt SSDLite on it, evaluate COCO mAP, and show detections beside ground truth.
+# EAN-MobileNeXt SSDLite on it, evaluate COCO mAP, show detections beside ground truth, and report.
 #   bash tools/quickstart.sh
 # Environment: that of tools/setup.sh. Everything is written to data/sample and work_dirs/quickstart.
 set -euo pipefail

@@ -18,6 +18,7 @@ def parse_args() -> argparse.Namespace:
     engine.add_config_arguments(parser)
     parser.add_argument('checkpoint', help='path or URL of the checkpoint, or an .onnx file of tools/export.py')
     engine.add_run_arguments(parser)
+    engine.add_backend_argument(parser)
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to a pickle file')
     parser.add_argument('--show', action='store_true', help='show each picture in a window')
     parser.add_argument(
@@ -79,6 +80,7 @@ def main() -> None:
     with engine.user_errors():
         config = engine.load_config(args.config, args.cfg_options)
         engine.set_work_dir(config, args.work_dir, args.config)
+        engine.use_backends(config, args.vis_backend)
     with engine.user_errors(config.work_dir):
         if args.checkpoint.endswith('.onnx'):
             from ean_mmdet.deploy import use_exported

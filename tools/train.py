@@ -15,6 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     engine.add_config_arguments(parser)
     engine.add_run_arguments(parser)
+    engine.add_backend_argument(parser)
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr',
@@ -36,6 +37,7 @@ def main() -> None:
     with engine.user_errors():
         config = engine.load_config(args.config, args.cfg_options)
         engine.set_work_dir(config, args.work_dir, args.config)
+        engine.use_backends(config, args.vis_backend)
     with engine.user_errors(config.work_dir):
         if args.amp:
             if get_device() == 'cpu':

@@ -1,11 +1,13 @@
 """What the command lines share: arguments, reading a config, and building a runner on whatever machine there is."""
 
 from .arguments import add_config_arguments, add_run_arguments, is_main_process, parse
+from .backends import add_backend_argument, use_backends
 from .config import load_config, set_work_dir
 from .runner import build_runner, finish
 from .user_errors import user_errors
 
 __all__ = [
+    'add_backend_argument',
     'add_config_arguments',
     'add_run_arguments',
     'build_runner',
@@ -14,5 +16,6 @@ __all__ = [
     'load_config',
     'parse',
     'set_work_dir',
+    'use_backends',
     'user_errors',
 ]

@@ -3,6 +3,13 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .test_visualization_hook import TestVisualizationHook
 from .validate_first_hook import ValidateFirstHook
 
-__all__ = ['AtomicCheckpointHook', 'ChannelsLastHook', 'SafeCheckpointHook', 'ValidateFirstHook']
+__all__ = [
+    'AtomicCheckpointHook',
+    'ChannelsLastHook',
+    'SafeCheckpointHook',
+    'TestVisualizationHook',
+    'ValidateFirstHook',
+]
