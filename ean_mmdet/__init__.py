@@ -1,15 +1,17 @@
-"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks, transforms and checkpoint loaders, no more."""
+"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks, transforms and checkpoint loaders, no more.
+
+With PyTorch alone there are :mod:`ean_mmdet.ops` and :mod:`ean_mmdet.attention`; the rest needs MMDetection.
+"""
 
 from importlib.util import find_spec
 
 __version__ = '0.1.0'
-__all__ = ['__version__', 'ops']
+__all__ = ['__version__', 'attention', 'ops']
 
-from . import ops
+from . import attention, ops
 
-# Without OpenMMLab there is no registry to register in; `ean_mmdet.ops`, which is PyTorch alone, still works.
-if find_spec('mmengine') is not None:
-    from . import attention, backbones, checkpoint, datasets, heads, hooks
+if all(find_spec(name) is not None for name in ('mmengine', 'mmcv', 'mmdet')):
+    from . import backbones, checkpoint, datasets, heads, hooks
 
     checkpoint.register_loaders()
-    __all__ += ['attention', 'backbones', 'checkpoint', 'datasets', 'heads', 'hooks']
+    __all__ += ['backbones', 'checkpoint', 'datasets', 'heads', 'hooks']

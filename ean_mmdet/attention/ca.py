@@ -5,14 +5,13 @@ Hou, Zhou and Feng, 'Coordinate Attention for Efficient Mobile Network Design', 
 
 from __future__ import annotations
 
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .base import BaseModule, register
 from .checks import check_feature_map, check_ratio
 
 
-@MODELS.register_module()
+@register
 class CA(BaseModule):
     """Coordinate Attention (CVPR 2021, Eq. 4 to 9), a plugin layer.
 

@@ -6,15 +6,13 @@ spatial one without the batch norm that timm puts behind its convolution and the
 
 from __future__ import annotations
 
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
-from timm.layers.cbam import ChannelAttn, SpatialAttn
 from torch import Tensor, nn
 
+from .base import BaseModule, register
 from .checks import check_feature_map, check_ratio
 
 
-@MODELS.register_module()
+@register
 class CBAM(BaseModule):
     """CBAM (ECCV 2018, Eq. 1 to 3), a plugin layer: a channel gate, then a spatial one.
 
@@ -54,6 +52,8 @@ class CBAM(BaseModule):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f'CBAM: kernel_size must be an odd number, got {kernel_size}')
         self.in_channels = in_channels
+        from timm.layers.cbam import ChannelAttn, SpatialAttn  # here, so that the other modules need no timm
+
         self.channel_gate = ChannelAttn(in_channels, rd_channels=in_channels // ratio, mlp_bias=False)
         self.spatial_gate = SpatialAttn(kernel_size)
         self.spatial_gate.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)

@@ -6,14 +6,13 @@ Huang, Liang, Liang and Yang, 'DIANet: Dense-and-Implicit Attention Network', AA
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .base import BaseModule, register
 from .checks import check_feature_map, check_ratio
 
 
-@MODELS.register_module()
+@register
 class DIA(BaseModule):
     """Dense-and-Implicit Attention (AAAI 2020), a plugin layer that the blocks of a stage share.
 

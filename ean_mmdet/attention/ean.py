@@ -10,15 +10,14 @@ which is what the paper's parameter counts say.
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ops import WEIGHT_NORMS, ean_gate
+from .base import BaseModule, register
 from .checks import check_divisible, check_feature_map
 
 
-@MODELS.register_module()
+@register
 class EAN(BaseModule):
     """Efficient Attention guided by Normalization (AAAI 2024, Eq. 5 to 9), a plugin layer.
 

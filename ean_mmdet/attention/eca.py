@@ -6,15 +6,13 @@ CVPR 2020. The module is timm's.
 
 from __future__ import annotations
 
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
-from timm.layers import EcaModule
 from torch import Tensor, nn
 
+from .base import BaseModule, register
 from .checks import check_feature_map
 
 
-@MODELS.register_module()
+@register
 class ECA(BaseModule):
     """Efficient Channel Attention (CVPR 2020, Eq. 9 and 12), a plugin layer.
 
@@ -46,6 +44,8 @@ class ECA(BaseModule):
         if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
             raise ValueError(f'ECA: kernel_size must be an odd number or None, got {kernel_size}')
         self.in_channels = in_channels
+        from timm.layers import EcaModule  # here, so that the other modules need no timm
+
         self.gate = EcaModule(in_channels) if kernel_size is None else EcaModule(kernel_size=kernel_size)
 
     @property

@@ -5,16 +5,15 @@ Xu and Wan, 'ELA: Efficient Local Attention for Deep Convolutional Neural Networ
 
 from __future__ import annotations
 
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .base import BaseModule, register
 from .checks import check_divisible, check_feature_map
 
 VARIANTS = ('T', 'B', 'S', 'L')
 
 
-@MODELS.register_module()
+@register
 class ELA(BaseModule):
     """Efficient Local Attention (2024), a plugin layer: a gate for each row and one for each column.
 

@@ -7,15 +7,14 @@ Neural Networks', AAAI 2023. The version with one Gaussian.
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .base import BaseModule, register
 from .checks import check_feature_map
 
 
-@MODELS.register_module()
+@register
 class PdfAM(BaseModule):
     """PdfAM with a Gaussian (AAAI 2023), a plugin layer: the likelier a value is in its plane, the less it counts.
 

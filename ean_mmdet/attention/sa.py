@@ -6,15 +6,14 @@ Zhang and Yang, 'SA-Net: Shuffle Attention for Deep Convolutional Neural Network
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .base import BaseModule, register
 from .checks import check_feature_map
 
 
-@MODELS.register_module()
+@register
 class SA(BaseModule):
     """Shuffle Attention (ICASSP 2021, Eq. 1 to 3), a plugin layer.
 

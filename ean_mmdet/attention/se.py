@@ -5,15 +5,13 @@ Hu, Shen and Sun, 'Squeeze-and-Excitation Networks', CVPR 2018. The module is ti
 
 from __future__ import annotations
 
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
-from timm.layers import SEModule
 from torch import Tensor, nn
 
+from .base import BaseModule, register
 from .checks import check_feature_map, check_ratio
 
 
-@MODELS.register_module()
+@register
 class SE(BaseModule):
     """Squeeze-and-Excitation (CVPR 2018, Eq. 2 to 4), a plugin layer.
 
@@ -41,6 +39,8 @@ class SE(BaseModule):
         super().__init__(init_cfg)
         check_ratio(self, in_channels, ratio)
         self.in_channels = in_channels
+        from timm.layers import SEModule  # here, so that the other modules need no timm
+
         # The hidden width itself, as timm would round it to a multiple of 8.
         self.gate = SEModule(in_channels, rd_channels=in_channels // ratio)
 

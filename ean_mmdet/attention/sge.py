@@ -6,14 +6,13 @@ Li, Li and Yang, 'Spatial Group-wise Enhance: Enhancing Semantic Feature Learnin
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .base import BaseModule, register
 from .checks import check_divisible, check_feature_map
 
 
-@MODELS.register_module()
+@register
 class SGE(BaseModule):
     """Spatial Group-wise Enhance (ACCV 2022, Eq. 1 to 4), a plugin layer.
 

@@ -2,33 +2,19 @@
 
 import json
 import re
-import subprocess
-import sys
-from importlib.metadata import files
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.environments import link_packages, run_in
 from tests.test_tools.tiny import write_config
-
-PACKAGES = ('numpy', 'onnxruntime', 'pillow', 'flatbuffers', 'packaging', 'protobuf', 'coloredlogs', 'sympy', 'mpmath')
 
 
 @pytest.fixture(scope='module')
 def without_torch(tmp_path_factory):
     """A folder of packages: onnxruntime, numpy, Pillow and what they need."""
-    folder = tmp_path_factory.mktemp('packages')
-    for package in PACKAGES:
-        try:
-            parts = {Path(file).parts[0] for file in files(package)}
-        except ImportError:  # a dependency that this version hasn't
-            continue
-        for name in parts - {'..', '__pycache__'}:
-            if not (folder / name).exists():
-                (folder / name).symlink_to(Path(np.__file__).parents[1] / name)
-    return folder
+    return link_packages(tmp_path_factory.mktemp('packages'), 'onnxruntime', 'numpy', 'pillow')
 
 
 @pytest.mark.parametrize('keep_ratio', [False, True])
@@ -48,12 +34,8 @@ def test_the_lines_of_the_docs(keep_ratio, without_torch, sample_data, tmp_path,
     assert 'score > 0.3' in lines
     (tmp_path / 'detect.py').write_text(lines.replace('score > 0.3', f'score > {threshold}'))
 
-    def run(*arguments):
-        command = [sys.executable, '-S', *map(str, arguments)]
-        return subprocess.run(command, env={'PYTHONPATH': str(without_torch)}, capture_output=True, text=True)
-
-    assert "No module named 'torch'" in run('-c', 'import torch').stderr
-    done = run(tmp_path / 'detect.py', model, image)
+    assert "No module named 'torch'" in run_in(without_torch, '-c', 'import torch').stderr
+    done = run_in(without_torch, tmp_path / 'detect.py', model, image)
     assert done.returncode == 0, done.stderr
     printed = [line.split() for line in done.stdout.splitlines()]
     assert len(printed) == 8
