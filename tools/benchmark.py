@@ -3,13 +3,25 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from mmengine.logging import MMLogger
 from rich.console import Console
 
 import ean_mmdet  # noqa: F401, registers the modules
-from ean_mmdet.analysis.benchmark import BACKBONES, FORMULA, PLAIN, benchmark, modules, plot, tables
+from ean_mmdet.analysis.benchmark import (
+    BACKBONES,
+    FORMULA,
+    PLAIN,
+    benchmark,
+    benchmark_files,
+    files_table,
+    modules,
+    plot,
+    tables,
+)
 from ean_mmdet.analysis.benchmark_arguments import add_benchmark_arguments, parse_benchmark
+from ean_mmdet.engine import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,6 +52,9 @@ def parse_args() -> argparse.Namespace:
         default='torch',
         help='what runs the networks; onnxruntime: exported, inference in float32 on the CPU',
     )
+    parser.add_argument(
+        '--files', nargs='+', type=Path, metavar='FILE.onnx', help='time these files of tools/export.py instead'
+    )
     args = parse_benchmark(parser)
     other = args.device != 'cpu' or args.dtype != 'float32' or args.layout != 'contiguous' or args.compile
     if args.runtime == 'onnxruntime' and other:
@@ -57,6 +72,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.files:
+        with user_errors():
+            Console(width=None if sys.stdout.isatty() else 140).print(
+                files_table(benchmark_files(args.files, args.batch, args.repeat))
+            )
+        return
     MMLogger.get_instance('benchmark', log_level='WARNING')  # or every layer tells how it was initialized
     result = benchmark(
         args.backbone,

@@ -48,7 +48,14 @@ def quantize(path: Path, out: Path, mode: str, inputs: Iterator[dict[str, np.nda
             # onnxruntime has an 8-bit convolution for unsigned activations alone
             quantize_dynamic(prepared, quantized, OPERATORS, weight_type=QuantType.QUInt8)
         else:
-            quantize_static(prepared, quantized, _Reader(inputs), op_types_to_quantize=OPERATORS, per_channel=True)
+            quantize_static(
+                prepared,
+                quantized,
+                _Reader(inputs),
+                op_types_to_quantize=OPERATORS,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+            )
         model = onnx.load(quantized)
     kept = {entry.key for entry in model.metadata_props}
     model.metadata_props.extend(e for e in onnx.load(path).metadata_props if e.key not in kept)

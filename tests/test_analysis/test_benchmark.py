@@ -102,3 +102,25 @@ def test_a_file_that_can_not_be_written_is_refused_at_once(run_tool, tmp_path, t
     ):
         wrong = run_tool(tool, '--out', out, check=False)
         assert wrong.returncode == 2 and f'--out {out}' in wrong.stderr and message in wrong.stderr
+
+
+def test_exported_networks_by_onnxruntime(tmp_path):
+    result = benchmark('mobilenext', ['EAN'], (64, 64), repeat=1, runtime='onnxruntime')
+    assert result['settings']['runtime'] == 'onnxruntime'
+    for row in result['rows']:
+        assert list(row['passes']) == ['inference'] and 'memory' not in row['passes']['inference']
+        assert row['passes']['inference']['seconds'] > 0
+    assert 'onnxruntime' in tables(result)[0].title
+    plot(result, tmp_path / 'x.png')
+
+
+def test_exported_files_side_by_side(tmp_path):
+    paths = []
+    for number, name in enumerate(('SE', 'EAN')):
+        paths.append(tmp_path / f'{name}.onnx')
+        about = dict(task='classification', classes=[], height=32 * (number + 1), width=32)
+        export_onnx(to_deploy(MODELS.build(classifier(name))), (32 * (number + 1), 32), paths[-1], about)
+    rows = benchmark_files(paths, repeat=2)
+    assert [row['name'] for row in rows] == [str(path) for path in paths] and rows[0]['ratio'] == 1
+    assert rows[1]['ratio'] == pytest.approx(rows[1]['seconds'] / rows[0]['seconds'])
+    assert files_table(rows).row_count == 2

@@ -15,6 +15,7 @@ from mmengine.registry import MODELS
 from ean_mmdet import attention
 from ean_mmdet.analysis import build_model
 from ean_mmdet.deploy import export_onnx, export_torch, load_exported, to_deploy, use_exported
+from ean_mmdet.deploy.int8 import calibration_images, quantize
 from ean_mmdet.deploy.plain_ean import PlainEAN
 from ean_mmdet.errors import InputError
 from tests.test_tools.tiny import write_config
@@ -327,11 +328,71 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('mode', ['dynamic', 'static'])
+def test_eight_bits(mode, tmp_path):
+    torch.manual_seed(0)
+    model = randomized(MODELS.build(classifier('EAN')))
+    path, out = tmp_path / 'float.onnx', tmp_path / 'int8.onnx'
+    export_onnx(to_deploy(model), (64, 64), path, dict(task='classification', classes=list('abcdefg')))
+    images = [dict(images=np.random.default_rng(i).normal(size=(1, 3, 64, 64)).astype(np.float32)) for i in range(8)]
+    quantize(path, out, mode, iter(images))
+    assert out.stat().st_size < 0.4 * path.stat().st_size
+    (whole, _), (quantized, about) = load_exported(path), load_exported(out)
+    assert about['classes'] == list('abcdefg')
+    for inputs in images:
+        (expected,), (actual,) = whole.run(None, inputs), quantized.run(None, inputs)
+        np.testing.assert_allclose(actual, expected, atol=0.06)
+        assert np.abs(actual - expected).max() > 0
+    kinds = {node.op_type for node in onnx.load(out).graph.node}
+    assert ('ConvInteger' if mode == 'dynamic' else 'QuantizeLinear') in kinds
+
+
+def test_eight_bits_need_images(tmp_path):
+    with pytest.raises(ValueError, match=r"mode must be one of .*, got 'int4'"):
+        quantize(tmp_path / 'x.onnx', tmp_path / 'y.onnx', 'int4')
+    with pytest.raises(ValueError, match='static quantization needs inputs to calibrate on'):
+        quantize(tmp_path / 'x.onnx', tmp_path / 'y.onnx', 'static')
+    with pytest.raises(InputError, match='holds no image; images end in'):
+        calibration_images(tmp_path, 4)
+    for i in range(10):
+        (tmp_path / f'{i}.jpg').touch()
+    assert [path.stem for path in calibration_images(tmp_path, 5)] == ['0', '2', '4', '6', '8']
+
+
+def test_the_norm_with_attention_exports_too(tmp_path):
+    config = classifier('EAN')
+    config['backbone'] = dict(type='ANResNet', depth=50, base_channels=8, out_indices=(3,))
+    config['head']['in_channels'] = 256
+    model = randomized(MODELS.build(config))
+    export_onnx(to_deploy(model), (64, 64), tmp_path / 'x.onnx', dict(task='classification', classes=[]))
+    session, _ = load_exported(tmp_path / 'x.onnx')
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x, mode='tensor').softmax(1)
+    np.testing.assert_allclose(session.run(None, dict(images=x.numpy()))[0], expected.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_detector_by_torch_export(tiny, tmp_path):
+    config, size = faster_rcnn(tiny, 'EAN')
+    graph = to_deploy(build_model(config))
+    export_torch(graph, size, tmp_path / 'x.pt2', {})
+    program = torch.export.load(str(tmp_path / 'x.pt2')).module()
+    images, sizes = torch.randn(1, 3, *size), torch.tensor([size], dtype=torch.float32)
+    with torch.no_grad():
+        for actual, expected in zip(program(images, sizes), graph(images, sizes)):
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_tools_evaluate_and_run_an_exported_model(tiny, sample_data, tmp_path, run_tool):
     work_dir = tmp_path / 'run'
     run_tool('train.py', tiny, '--work-dir', work_dir)
     checkpoint, path = work_dir / 'iter_6.pth', tmp_path / 'x.onnx'
     result = run_tool('export.py', tiny, checkpoint, '--out', path)
+    int8 = ['--int8', 'static', '--calibration', sample_data / 'JPEGImages', '--calibration-images', 4]
+    run_tool('export.py', tiny, checkpoint, '--out', tmp_path / 'int8.onnx', *int8)
+    assert (tmp_path / 'int8.onnx').stat().st_size < 0.6 * path.stat().st_size
+    result_of_none = run_tool('export.py', tiny, checkpoint, *int8[:2], check=False)
+    assert '--int8 static needs --calibration FOLDER' in result_of_none.stderr
     assert f'wrote {path}' in result.stdout and 'images, sizes → boxes, scores, labels' in result.stdout
     _, about = load_exported(path)
     assert about['height'] == about['width'] == 96 and about['channels'] == 'RGB' and len(about['mean']) == 3
