@@ -6,7 +6,17 @@ from PIL import Image
 
 from ean_mmdet import attention
 from ean_mmdet.analysis import benchmark_ops as ops
-from ean_mmdet.analysis.benchmark import BACKBONES, benchmark, modules, plot, tables
+from ean_mmdet.analysis.benchmark import (
+    BACKBONES,
+    benchmark,
+    benchmark_files,
+    files_table,
+    modules,
+    plot,
+    tables,
+)
+from ean_mmdet.deploy import export_onnx, to_deploy
+from tests.test_deploy.test_export import classifier
 
 
 @pytest.fixture(scope='module')
