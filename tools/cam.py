@@ -11,11 +11,11 @@ from mmengine.device import get_device
 from rich.progress import track
 
 from ean_mmdet import engine
-from ean_mmdet.analysis import build_model
 from ean_mmdet.analysis.cam import METHODS, activation, default_layers, find_layers, write_picture
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import config_classes
 from ean_mmdet.datasets.pipeline import preprocess
+from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
 from ean_mmdet.files import find_images, make_folder
 

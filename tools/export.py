@@ -7,12 +7,12 @@ from pathlib import Path
 from mmdet.models.dense_heads import SSDHead
 
 from ean_mmdet import engine
-from ean_mmdet.analysis import build_model, input_shape
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import config_classes
 from ean_mmdet.deploy import export_onnx, export_torch, to_deploy
 from ean_mmdet.deploy.int8 import MODES, calibration_images, calibration_inputs, quantize
 from ean_mmdet.deploy.onnx_export import description
+from ean_mmdet.engine import build_model, input_shape
 
 SUFFIXES = dict(onnx='.onnx', torch='.pt2')
 

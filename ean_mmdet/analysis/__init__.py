@@ -1,6 +1,6 @@
 """What a model costs and what its training came to: counts, the paper's tables of them, and curves of runs."""
 
-from .complexity import Complexity, ComplexityCounter, build_model, count_model, input_shape, stage_names
+from .complexity import Complexity, ComplexityCounter, count_model, stage_names
 from .report import Table, model_zoo, paper_table, stage_table
 from .run_plots import against_table, curves_table, outcomes_against, plot_against, plot_curves
 from .runs import Run, choose_metric, read_run, read_runs, short_names
@@ -11,11 +11,9 @@ __all__ = [
     'Run',
     'Table',
     'against_table',
-    'build_model',
     'choose_metric',
     'count_model',
     'curves_table',
-    'input_shape',
     'model_zoo',
     'outcomes_against',
     'paper_table',

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 import torch
 from mmdet.models.detectors import BaseDetector, TwoStageDetector
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
-from thop.profile import register_hooks
 from torch import Tensor, nn
 
 from ..attention import AN, CA, CBAM, DIA, ECA, ELA, GATES, SA, SE, SGE
-from ..errors import InputError
+
+try:
+    from thop.profile import register_hooks
+except ImportError as error:
+    raise ImportError("counting operations needs thop: pip install 'ean_mmdet[analysis]'") from error
 
 ATTENTION = (*GATES, AN)
 
@@ -157,31 +158,6 @@ class ComplexityCounter:
         self.calls[module] += 1
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             self.activations[module] += output.numel()
-
-
-def build_model(config: Config) -> nn.Module:
-    """Build the model of a config of any OpenMMLab library, without loading weights."""
-    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
-        return MODELS.build(config.model)
-
-
-def input_shape(config: Config) -> tuple[int, int]:
-    """Height and width of the images that a config tests on, padded as its ``data_preprocessor`` pads them.
-
-    An image that is resized with its ratio kept is taken to fill the scale, the longer side across.
-
-    Raises:
-        InputError: The test pipeline fixes no size.
-    """
-    loader = config.get('test_dataloader') or {}
-    steps = loader.get('dataset', {}).get('pipeline') or config.get('test_pipeline') or []
-    sizes = [step[key] for step in steps for key in ('scale', 'crop_size') if key in step]
-    if not sizes:
-        raise InputError('the test pipeline of the config fixes no size: give one with --shape HEIGHT WIDTH')
-    size = sizes[-1]
-    width, height = (size, size) if isinstance(size, int) else size
-    divisor = config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1)
-    return tuple(-(-side // divisor) * divisor for side in (height, width))
 
 
 def count_model(model: nn.Module, shape: tuple[int, int]) -> ComplexityCounter:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .complexity import Complexity, build_model, count_model, input_shape
+from ..engine import build_model, input_shape
+from .complexity import Complexity, count_model
 
 CIFAR_SHAPE = (32, 32)
 

@@ -12,7 +12,8 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from .complexity import Complexity, build_model, count_model, input_shape, stage_names
+from ..engine import build_model, input_shape
+from .complexity import Complexity, count_model, stage_names
 from .paper_tables import TABLES, CountedRow, PaperRow, count_table
 
 UNITS = {'M': 1e6, 'G': 1e9}

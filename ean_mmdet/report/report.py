@@ -12,10 +12,11 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 
-from ..analysis.complexity import build_model, count_model, input_shape
+from ..analysis.complexity import count_model
 from ..analysis.run_plots import plot_curves
 from ..analysis.runs import Run, choose_metric, read_run, short_names
 from ..checkpoint import latest_checkpoint, load_whole
+from ..engine import build_model, input_shape
 from ..errors import InputError
 from . import page
 from .matching import class_hits, class_precisions, confusion

@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 
-from ean_mmdet.analysis import build_model
 from ean_mmdet.analysis.cam import activation, choose, default_layers, find_layers
 from ean_mmdet.datasets.pipeline import preprocess
 from ean_mmdet.deploy.roi_align import roi_align_levels
+from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
 from tests.test_deploy.test_export import calibrated, classifier, faster_rcnn, randomized, retinanet, ssdlite, yolox
 from tests.test_tools.tiny import write_config

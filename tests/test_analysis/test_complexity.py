@@ -8,7 +8,8 @@ from mmengine.registry import MODELS
 from thop import profile
 from torch import nn
 
-from ean_mmdet.analysis import ComplexityCounter, build_model, count_model, input_shape, stage_names, stage_table
+from ean_mmdet.analysis import ComplexityCounter, count_model, stage_names, stage_table
+from ean_mmdet.engine import build_model, input_shape
 from ean_mmdet.errors import InputError
 
 

@@ -5,9 +5,10 @@ from mmengine.config import Config
 from modelindex.load_model_index import load
 from rich.console import Console
 
-from ean_mmdet.analysis import Table, build_model, model_zoo, paper_table
+from ean_mmdet.analysis import Table, model_zoo, paper_table
 from ean_mmdet.analysis.paper_tables import TABLES
 from ean_mmdet.analysis.report import FOLDERS, difference
+from ean_mmdet.engine import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from ean_mmdet.analysis import build_model
+from ean_mmdet.engine import build_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = {file.stem: file for folder in ('.', 'an', 'ela') for file in sorted((CONFIGS / folder).glob('*.py'))}

@@ -11,8 +11,8 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from ean_mmdet.analysis import build_model
 from ean_mmdet.analysis.paper_tables import TABLES
+from ean_mmdet.engine import build_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = {file.stem: file for file in sorted((CONFIGS / 'pretrain').glob('*.py'))}

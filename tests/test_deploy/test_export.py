@@ -13,10 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from ean_mmdet import attention
-from ean_mmdet.analysis import build_model
 from ean_mmdet.deploy import export_onnx, export_torch, load_exported, to_deploy, use_exported
 from ean_mmdet.deploy.int8 import calibration_images, quantize
 from ean_mmdet.deploy.plain_ean import PlainEAN
+from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
 from tests.test_tools.tiny import write_config
 
