@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
@@ -69,14 +72,43 @@ def warm_start(
         name: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
 
     Raises:
-        InputError: The checkpoint is of another network, or has some of the attention modules and lacks others; the
-            weight norm of its EANs isn't the model's; or the network can't be made to compute what it did.
+        InputError: Then the model is as it was. The checkpoint is of another network, or has some of the attention
+            modules and lacks others; the weight norm of its EANs isn't the model's; or the network can't be made to
+            compute what it did.
     """
     own = model.state_dict(keep_vars=True)
     found = match(weights, own, name)
     if found.authors_ean:
         _check_weight_norm(model, name)
     declared, others, loaded = _new_modules(model, own, found, name)
+    with _as_it_was_on_refusal(own):
+        return _load(model, own, found, declared, others, loaded, zero_init_gate, name)
+
+
+@contextlib.contextmanager
+def _as_it_was_on_refusal(own: dict[str, Tensor]) -> Iterator[None]:
+    """Whether a network computes what it did shows when it is run with the weights: put the old ones back if not."""
+    before = {key: tensor.detach().clone() for key, tensor in own.items()}
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for key, tensor in own.items():
+                tensor.copy_(before[key])
+        raise
+
+
+def _load(
+    model: nn.Module,
+    own: dict[str, Tensor],
+    found: Match,
+    declared: dict[str, nn.Module],
+    others: dict[str, nn.Module | None],
+    loaded: list[str],
+    zero_init_gate: bool,
+    name: str,
+) -> Report:
+    """Load what was found, and scale the norms in front of the new gates."""
     model.load_state_dict(found.tensors, strict=False)
     if loaded:
         others = dict.fromkeys(others)

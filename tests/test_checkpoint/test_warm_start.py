@@ -12,6 +12,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from ean_mmdet.attention import EAN
+from ean_mmdet.checkpoint.sources import weights_of
+from ean_mmdet.checkpoint.warm_start import warm_start
 from ean_mmdet.errors import InputError
 from tests.conftest import ROOT
 from tests.test_checkpoint.networks import (
@@ -406,3 +408,16 @@ train_cfg = dict(val_interval=2)
 def test_config_of_the_paper_starts_so():
     config = Config.fromfile(ROOT / 'configs/faster_rcnn_ean_r50_coco.py')
     assert config.model.backbone.init_cfg == dict(type='WarmStart', checkpoint='torchvision://resnet50')
+
+
+def test_a_refusal_leaves_the_model_as_it_was(torchvision_resnet18):
+    """SE's mask isn't constant, which shows when the network is run with the weights in it."""
+    plain = dict(type='mmdet.ResNet', depth=18, norm_eval=False)
+    network = MODELS.build(dict(type='WithAttention', backbone=plain, attention=dict(type='SE')))
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(InputError, match='zero_init_gate=True'):
+        warm_start(network, weights_of(torchvision_resnet18.state_dict()))
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0, msg=key)
+    warm_start(network, weights_of(torchvision_resnet18.state_dict()), zero_init_gate=True)
+    assert not torch.equal(network.state_dict()['conv1.weight'], before['conv1.weight'])
