@@ -1,4 +1,4 @@
-"""The compiled kernels for CPUs, an optional part: without them EAN computes in plain PyTorch.
+"""The compiled kernels for CPUs, an optional part: without them EAN computes in plain PyTorch; and the configs.
 
 Everything else about the package is in pyproject.toml. The library is built against the PyTorch of the environment that
 the package goes into, also where pip builds in an isolated environment of its own, and needs of PyTorch its vector
@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 SOURCES = Path('ean_mmdet', 'ops', 'csrc')
 LOWEST_TORCH = (2, 10)
@@ -72,6 +74,24 @@ class BuildGate(build_ext):
             super().copy_extensions_to_source()
 
 
+class BuildPython(build_py):
+    """Put the configs into the package, where mim and ``Config.fromfile('ean_mmdet::…')`` look for them."""
+
+    def run(self) -> None:
+        super().run()
+        places = ('configs', 'model-index.yml')
+        if self.editable_mode:  # links, so that a changed config is a changed config
+            folder = Path('ean_mmdet', '.mim')
+            folder.mkdir(exist_ok=True)
+            for name in places:
+                if not (folder / name).exists():
+                    (folder / name).symlink_to(Path('..', '..', name))
+            return
+        folder = Path(self.build_lib, 'ean_mmdet', '.mim')
+        shutil.copytree(places[0], folder / places[0], dirs_exist_ok=True, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copy(places[1], folder)
+
+
 def find_torch() -> Path:
     """The folder of the PyTorch that the package will run with.
 
@@ -94,5 +114,5 @@ def find_torch() -> Path:
 
 setup(
     ext_modules=[Extension('ean_mmdet.ops._gate', sources=[], optional=True)],
-    cmdclass={'build_ext': BuildGate},
+    cmdclass={'build_ext': BuildGate, 'build_py': BuildPython},
 )
