@@ -75,7 +75,7 @@ class BuildGate(build_ext):
 
 
 class BuildPython(build_py):
-    """Put the configs into the package, where mim and ``Config.fromfile('ean_mmdet::…')`` look for them."""
+    """Put the configs into the package, in ``.mim``, where mim looks for them."""
 
     def run(self) -> None:
         super().run()

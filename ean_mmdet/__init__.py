@@ -11,10 +11,7 @@ __all__ = ['__version__', 'attention', 'ops']
 from . import attention, ops
 
 if all(find_spec(name) is not None for name in ('mmengine', 'mmcv', 'mmdet')):
-    from mmengine.config.utils import MODULE2PACKAGE
-
     from . import backbones, checkpoint, datasets, heads, hooks
 
     checkpoint.register_loaders()
-    MODULE2PACKAGE.setdefault('ean_mmdet', 'ean_mmdet')  # `_base_ = 'ean_mmdet::pretrain/…'`
     __all__ += ['backbones', 'checkpoint', 'datasets', 'heads', 'hooks']

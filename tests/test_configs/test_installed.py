@@ -4,20 +4,18 @@ import subprocess
 import sys
 
 from mmengine.config import Config
-from mmengine.utils import get_installed_path
 
 from tests.conftest import ROOT
 
 
-def test_installed_configs_are_found_by_name(tmp_path, monkeypatch):
+def test_configs_are_installed_where_mim_looks(tmp_path):
     command = [sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', tmp_path]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    package = tmp_path / 'ean_mmdet'
-    assert not list(package.rglob('__pycache__')) and (package / '.mim/model-index.yml').is_file()
-    paths = dict(ean_mmdet=str(package))
-    monkeypatch.setattr(
-        'mmengine.config.config.get_installed_path', lambda name: paths.get(name) or get_installed_path(name)
-    )
+    installed = tmp_path / 'ean_mmdet/.mim'
+    assert not list(installed.rglob('__pycache__')) and (installed / 'model-index.yml').is_file()
+    names = {file.relative_to(ROOT) for file in (ROOT / 'configs').rglob('*.py')}
+    assert {file.relative_to(installed) for file in (installed / 'configs').rglob('*.py')} == names
     for name in ('pretrain/ean_mobilenext_cifar10', 'an/mask_rcnn_an_r50_coco', 'search/sge_r50_found_imagenet'):
-        (tmp_path / 'mine.py').write_text(f"_base_ = 'ean_mmdet::{name}.py'\n")
-        assert Config.fromfile(tmp_path / 'mine.py').model == Config.fromfile(ROOT / f'configs/{name}.py').model
+        files = (folder / f'configs/{name}.py' for folder in (installed, ROOT))
+        ours, theirs = (Config.fromfile(file).model for file in files)
+        assert ours == theirs
