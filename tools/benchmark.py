@@ -14,8 +14,6 @@ from ean_mmdet.analysis.benchmark import (
     FORMULA,
     PLAIN,
     benchmark,
-    benchmark_files,
-    files_table,
     modules,
     plot,
     tables,
@@ -73,6 +71,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.files:
+        from ean_mmdet.analysis.benchmark_files import benchmark_files, files_table  # needs the extra 'deploy'
+
         with user_errors():
             Console(width=None if sys.stdout.isatty() else 140).print(
                 files_table(benchmark_files(args.files, args.batch, args.repeat))

@@ -6,7 +6,6 @@ After the image come configs, each followed by its checkpoints: cam.py cells/ pl
 import argparse
 from pathlib import Path
 
-import mmcv
 from mmengine.device import get_device
 from rich.progress import track
 
@@ -14,7 +13,7 @@ from ean_mmdet import engine
 from ean_mmdet.analysis.cam import METHODS, activation, default_layers, find_layers, write_picture
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import config_classes
-from ean_mmdet.datasets.pipeline import preprocess
+from ean_mmdet.datasets.pipeline import preprocess, read_image
 from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
 from ean_mmdet.files import find_images, make_folder
@@ -72,6 +71,7 @@ def main() -> None:
         if len(set(legend)) < len(legend):
             legend = [f'{number} {name}' for number, name in enumerate(legend, 1)]
         images = find_images(args.images)
+        engine.check_device(args.device)
         networks = []
         for config_file, checkpoint in chosen:
             config = engine.load_config(config_file, None)
@@ -83,9 +83,7 @@ def main() -> None:
         make_folder(args.out_dir)
         root, written = args.images if args.images.is_dir() else args.images.parent, 0
         for path in track(images, description='Explaining'):
-            image = mmcv.imread(str(path), channel_order='rgb')
-            if image is None:
-                raise InputError(f'{path} is no image, or truncated')
+            image = read_image(path)
             found, nothing = {}, []
             for name, (config, model, classes) in zip(legend, networks):
                 data = preprocess(config, model.data_preprocessor, path)

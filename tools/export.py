@@ -4,14 +4,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from mmdet.models.dense_heads import SSDHead
-
 from ean_mmdet import engine
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import config_classes
 from ean_mmdet.deploy import export_onnx, export_torch, to_deploy
 from ean_mmdet.deploy.int8 import MODES, calibration_images, calibration_inputs, quantize
-from ean_mmdet.deploy.onnx_export import description
+from ean_mmdet.deploy.onnx_export import description, size_divisor
 from ean_mmdet.engine import build_model, input_shape
 
 SUFFIXES = dict(onnx='.onnx', torch='.pt2')
@@ -54,16 +52,6 @@ def parse_args() -> argparse.Namespace:
     if args.calibration and args.int8 != 'static':
         parser.error('--calibration is about --int8 static')
     return args
-
-
-def size_divisor(config, model) -> int | None:
-    """What height and width must be multiples of, where images of any size go through the model; else None."""
-    pipeline = config.test_dataloader.dataset.pipeline
-    if isinstance(getattr(model, 'bbox_head', None), SSDHead) or not hasattr(model, 'extract_feat'):
-        return None  # an SSD's anchors are of its size
-    if not any(step.get('keep_ratio') for step in pipeline):
-        return None
-    return max(32, config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1))
 
 
 def main() -> None:

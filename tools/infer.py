@@ -6,10 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import mmcv
-import numpy as np
-import torch
 from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import DATASETS, MODELS, VISUALIZERS
 from mmengine.config import Config
@@ -20,6 +17,7 @@ from torch import nn
 
 from ean_mmdet import engine
 from ean_mmdet.checkpoint import load_whole
+from ean_mmdet.datasets.pipeline import read_image
 from ean_mmdet.errors import InputError
 from ean_mmdet.files import find_images, make_folder, write_text
 
@@ -37,24 +35,6 @@ def parse_args() -> argparse.Namespace:
     return engine.parse(parser)
 
 
-def read_image(path: Path) -> np.ndarray:
-    """An image, as mmcv reads it.
-
-    Raises:
-        InputError: It isn't one that can be read.
-    """
-    if not path.is_file():
-        raise InputError('is a folder' if path.is_dir() else 'is a link to nothing')
-    try:
-        image = mmcv.imread(str(path))
-    except (OSError, cv2.error) as error:
-        what = 'is empty' if not path.stat().st_size else 'cannot be read'
-        raise InputError(what) from error
-    if image is None:
-        raise InputError('is no image, or truncated')
-    return image
-
-
 def picture_names(images: list[Path], root: Path) -> dict[Path, Path]:
     """Where each picture goes below the output folder: a JPEG of the image's name, whole where two would be alike."""
     names = {path: path.relative_to(root) for path in images}
@@ -67,10 +47,7 @@ def picture_names(images: list[Path], root: Path) -> dict[Path, Path]:
 
 def load_model(config: Config, source: str, device: str) -> nn.Module:
     """The detector with the checkpoint's weights, and its ``dataset_meta``."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f'--device {device} cannot be used here: {str(error).splitlines()[0]}') from error
+    engine.check_device(device)
     model = init_detector(config, None, device=device)
     checkpoint = load_whole(model, source)
     meta = checkpoint.get('meta')
@@ -131,13 +108,13 @@ def main() -> None:
             try:
                 image = read_image(path)
             except InputError as error:
-                unreadable.append(f'{path} {error}')
+                unreadable.append(str(error))
                 continue
-            sample = inference_detector(model, image)
+            sample = inference_detector(model, mmcv.rgb2bgr(image))
             name = path.relative_to(root)
             visualizer.add_datasample(
                 path.stem,
-                mmcv.bgr2rgb(image),
+                image,
                 data_sample=sample,
                 draw_gt=False,
                 pred_score_thr=args.score_thr,

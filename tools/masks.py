@@ -6,14 +6,13 @@ import io
 from itertools import islice
 from pathlib import Path
 
-import mmcv
 import torch
 
 from ean_mmdet import engine
 from ean_mmdet.analysis.masks import mask_maps, mask_statistics, masks_replaced, write_overlays, write_picture
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import check_data
-from ean_mmdet.datasets.pipeline import preprocess
+from ean_mmdet.datasets.pipeline import preprocess, read_image
 from ean_mmdet.files import find_images
 
 
@@ -66,7 +65,7 @@ def main() -> None:
         for path in images:
             data = preprocess(config, model.data_preprocessor, path)
             maps = mask_maps(model, lambda data=data: model(**data, mode='tensor'), args.eans)
-            image, padded = mmcv.imread(str(path), channel_order='rgb'), data['inputs'].shape[2:]
+            image, padded = read_image(path), data['inputs'].shape[2:]
             shares = [side / whole for side, whole in zip(data['data_samples'][0].img_shape, padded)]
             write_overlays(args.out.with_suffix('') / f'{path.stem}.png', image, maps, shares)
         if args.evaluate:

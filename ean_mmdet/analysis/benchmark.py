@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -172,49 +171,6 @@ def benchmark(
     return dict(environment=environment(place), settings=settings, rows=list(rows.values()))
 
 
-def benchmark_files(paths: Sequence[Path], batch: int = 1, repeat: int = 10) -> list[dict]:
-    """Time exported ONNX files by onnxruntime, taking turns.
-
-    Args:
-        paths: Files of ``tools/export.py``, whose images have the same size.
-        batch: Images at a time. Defaults to 1.
-        repeat: Rounds, of which the median is taken. Defaults to 10.
-
-    Returns:
-        For each file its ``name``, ``bytes``, ``seconds`` a batch and ``ratio`` of these to the first file's.
-
-    Raises:
-        InputError: A file is none of ours.
-    """
-    from ..deploy import load_exported
-
-    functions = {}
-    for path in paths:
-        session, about = load_exported(path)
-        shape = batch, 3, about['height'], about['width']
-        inputs = dict(images=np.random.default_rng(0).normal(size=shape).astype(np.float32))
-        if about['task'] == 'detection':
-            inputs['sizes'] = np.array([shape[2:]] * batch, dtype=np.float32)
-        functions[str(path)] = partial(session.run, None, inputs)
-    times = interleave(functions, torch.device('cpu'), repeat)
-    first = times[str(paths[0])]
-    return [
-        dict(name=name, bytes=Path(name).stat().st_size, seconds=seconds, ratio=seconds / first)
-        for name, seconds in times.items()
-    ]
-
-
-def files_table(rows: Sequence[dict]) -> Table:
-    """What :func:`benchmark_files` returned, for a ``rich`` console."""
-    table = Table(title='Exported files, by onnxruntime', title_justify='left')
-    table.add_column('file')
-    for column in ('MB', 'ms', 'of the first'):
-        table.add_column(column, justify='right')
-    for row in rows:
-        table.add_row(row['name'], f'{row["bytes"] / 1e6:.1f}', f'{1e3 * row["seconds"]:.2f}', f'{row["ratio"]:.3f}')
-    return table
-
-
 @torch.no_grad()
 def _leave_zero(network: nn.Module) -> None:
     """Random values for what starts at zero, as the last norm of a block and EAN's alpha do.
@@ -248,10 +204,11 @@ def _inference(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callab
 
 def _onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
     """The exported network, on as many threads as PyTorch has."""
-    from ..deploy import export_onnx, load_exported, to_deploy
+    from ..deploy import export_onnx, load_exported
     from ..deploy.networks import Features
+    from ..deploy.onnx_export import folded
 
-    graph = to_deploy(network, wrap=lambda model, raw: Features(model))
+    graph = Features(folded(network))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'backbone.onnx')
         export_onnx(graph, tuple(images.shape[2:]), path, {})

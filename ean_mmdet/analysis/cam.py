@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..files import write_whole
 
 # By name: the class of the package, and whether it wants a target to take gradients of.
 METHODS = {
@@ -63,8 +65,9 @@ class Scores(nn.Module):
         self.sizes = None
         self.boxes = self.labels = None
         self.seen = []
-        for layer in layers:
-            layer.register_forward_hook(lambda module, args, output: self.seen.append(output))
+        self._hooks = [
+            layer.register_forward_hook(lambda _, args, output: self.seen.append(output)) for layer in layers
+        ]
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) → (N, M)."""
@@ -75,6 +78,11 @@ class Scores(nn.Module):
             self.boxes, scores, self.labels = self.graph(images, self.sizes)
         # a level that the target doesn't come from has a gradient of zero, and not none
         return scores + 0 * sum(output.mean() for output in self.seen)
+
+    def release(self) -> None:
+        """Take the hooks off the layers."""
+        for hook in self._hooks:
+            hook.remove()
 
 
 def default_layers(model: nn.Module) -> list[str]:
@@ -190,13 +198,14 @@ def activation(
     images, (sample,) = data['inputs'], data['data_samples']
     height, width = sample.img_shape[:2]
     network.sizes = torch.tensor([[height, width]], dtype=torch.float32, device=images.device)
-    with torch.no_grad():
-        scores = network(images)[0]
-    labels = None if network.labels is None else network.labels[0]
-    index = choose(scores, labels, classes, target, top) if by_target or scores.max() > 0 else []
-    # grad-cam releases its hooks when it is dropped, which a with statement around it would do silently on IndexErrors
-    cam = getattr(pytorch_grad_cam, name)(model=network, target_layers=chosen)
-    with contextlib.closing(_Released(cam)):
+    with contextlib.ExitStack() as stack:
+        stack.callback(network.release)
+        with torch.no_grad():
+            scores = network(images)[0]
+        labels = None if network.labels is None else network.labels[0]
+        index = choose(scores, labels, classes, target, top) if by_target or scores.max() > 0 else []
+        cam = getattr(pytorch_grad_cam, name)(model=network, target_layers=chosen)
+        stack.callback(cam.activations_and_grads.release)
         (heat,) = cam(input_tensor=images, targets=[lambda row: row[index].sum()])
     heat = np.nan_to_num(heat[:height, :width])
     boxes = np.zeros((0, 4))
@@ -207,12 +216,16 @@ def activation(
     return Activation(heat, boxes, label + (', …' if len(index) > 3 else ''))
 
 
-class _Released:
-    def __init__(self, cam: object) -> None:
-        self.cam = cam
-
-    def close(self) -> None:
-        self.cam.activations_and_grads.release()
+def overlay(image: np.ndarray, entry: Activation) -> np.ndarray:
+    """An image (H, W, 3), RGB, under its activation map, with the targets' boxes."""
+    height, width = image.shape[:2]
+    heat = cv2.resize(entry.heat.astype(np.float32), (width, height))
+    colors = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
+    shown = (0.5 * image + 0.5 * colors).astype(np.uint8)
+    thickness = max(2, round(max(height, width) / 320))
+    for x1, y1, x2, y2 in (entry.boxes * [width, height, width, height]).round().astype(int).tolist():
+        cv2.rectangle(shown, (x1, y1), (x2, y2), (255, 255, 255), thickness)
+    return shown
 
 
 def write_picture(path: Path, image: np.ndarray, activations: dict[str, Activation], title: str) -> None:
@@ -227,9 +240,7 @@ def write_picture(path: Path, image: np.ndarray, activations: dict[str, Activati
     Raises:
         InputError: The picture can't be written.
     """
-    import cv2
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
     height, width = image.shape[:2]
     side = 3.4
@@ -238,16 +249,8 @@ def write_picture(path: Path, image: np.ndarray, activations: dict[str, Activati
     axes[0].imshow(image)
     axes[0].set_title(title, fontsize=9)
     for axis, (name, entry) in zip(axes[1:], activations.items()):
-        axis.imshow(image)
-        heat = cv2.resize(entry.heat.astype(np.float32), (width, height))
-        axis.imshow(heat, cmap='jet', alpha=0.5, vmin=0, vmax=1)
-        for x1, y1, x2, y2 in entry.boxes * [width, height, width, height]:
-            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec='white', lw=1.5))
+        axis.imshow(overlay(image, entry))
         axis.set_title(f'{name}: {entry.label}' if entry.label else name, fontsize=9)
     for axis in axes:
         axis.axis('off')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except OSError as error:
-        raise InputError(f'{path} cannot be written: {error}') from error
+    write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:]))

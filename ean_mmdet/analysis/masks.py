@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..attention import EAN
 from ..errors import InputError
+from ..files import write_whole
 from ..ops.fold import Vectors, fold
 
 
@@ -187,7 +188,7 @@ def write_overlays(path: Path, image: np.ndarray, maps: dict[str, Tensor], share
         figure.colorbar(shown, ax=axis, shrink=0.8, format='%.4f')
     for axis in axes:
         axis.axis('off')
-    _save(figure, path)
+    write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=130))
 
 
 def write_picture(path: Path, statistics: Sequence[MaskStatistics]) -> None:
@@ -206,12 +207,4 @@ def write_picture(path: Path, statistics: Sequence[MaskStatistics]) -> None:
     axes[3].axhline(0.5, c='0.8', lw=0.8, zorder=0)
     axes[3].set_ylabel('mask: mean ± spread')
     axes[3].set_xticks(places, [entry.name.removeprefix('backbone.') for entry in statistics], rotation=60, ha='right')
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
-    except OSError as error:
-        raise InputError(f'{path} cannot be written: {error}') from error
+    write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=130))

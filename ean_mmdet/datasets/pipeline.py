@@ -1,13 +1,35 @@
-"""Images as a config's test pipeline gives them to its model."""
+"""Image files, and what a config's test pipeline makes of them for its model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import mmcv
+import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
+
+from ..errors import InputError
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image (H, W, 3), RGB, as mmcv reads it.
+
+    Raises:
+        InputError: It isn't one that can be read.
+    """
+    if not path.is_file():
+        raise InputError(f'{path} is {"a folder" if path.is_dir() else "a link to nothing"}')
+    try:
+        image = mmcv.imread(str(path))
+    except (OSError, cv2.error) as error:
+        raise InputError(f'{path} {"cannot be read" if path.stat().st_size else "is empty"}') from error
+    if image is None:
+        raise InputError(f'{path} is no image, or truncated')
+    return mmcv.bgr2rgb(image)
 
 
 def preprocess(config: Config, preprocessor: nn.Module, path: Path) -> dict:

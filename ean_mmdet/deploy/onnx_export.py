@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from mmcv.cnn.utils import fuse_conv_bn
+from mmdet.models.dense_heads import SSDHead
 from mmengine.config import Config
 from torch import nn
 
@@ -23,28 +23,28 @@ OPSET = 18
 METADATA = 'ean_mmdet'  # the key of the file's metadata
 
 
-def to_deploy(
-    model: nn.Module, raw: bool = False, wrap: Callable[[nn.Module, bool], nn.Module] = to_graph
-) -> nn.Module:
-    """A copy of a model as it is exported: in evaluation mode, batch norms folded into the convolutions, EANs plain.
-
-    Args:
-        model: A classifier or a detector.
-        raw: Whether a detector gives its heads' maps. Defaults to False.
-        wrap: Makes the graph of the copy and ``raw``. Defaults to :func:`~ean_mmdet.deploy.networks.to_graph`.
-
-    Raises:
-        InputError: The model has no export.
-    """
+def folded(model: nn.Module) -> nn.Module:
+    """A copy of a network in evaluation mode, its batch norms folded into the convolutions, its EANs plain."""
     model = copy.deepcopy(model)
     model.eval()
     replace_eans(model)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         fuse_conv_bn(model)
-    graph = wrap(model, raw)
-    graph.eval()
-    return graph
+    return model
+
+
+def to_deploy(model: nn.Module, raw: bool = False) -> nn.Module:
+    """What of a model is exported, folded.
+
+    Args:
+        model: A classifier or a detector.
+        raw: Whether a detector gives its heads' maps. Defaults to False.
+
+    Raises:
+        InputError: The model has no export.
+    """
+    return to_graph(folded(model), raw).eval()
 
 
 def description(
@@ -75,6 +75,16 @@ def description(
         iou_threshold=getattr(graph, 'iou_threshold', None),
         opset=OPSET,
     )
+
+
+def size_divisor(config: Config, model: nn.Module) -> int | None:
+    """What height and width must be multiples of, where images of any size go through the model; else None."""
+    pipeline = config.test_dataloader.dataset.pipeline
+    if isinstance(getattr(model, 'bbox_head', None), SSDHead) or not hasattr(model, 'extract_feat'):
+        return None  # an SSD's anchors are of its size
+    if not any(step.get('keep_ratio') for step in pipeline):
+        return None
+    return max(32, config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1))
 
 
 def example(graph: nn.Module, size: tuple[int, int], batch: int = 2) -> tuple[torch.Tensor, ...]:

@@ -1,7 +1,8 @@
-"""The model of a config, and the size of its images."""
+"""The model of a config, the size of its images, and where it runs."""
 
 from __future__ import annotations
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
@@ -32,3 +33,15 @@ def input_shape(config: Config) -> tuple[int, int]:
     width, height = (size, size) if isinstance(size, int) else size
     divisor = config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1)
     return tuple(-(-side // divisor) * divisor for side in (height, width))
+
+
+def check_device(device: str) -> None:
+    """See that a device is there.
+
+    Raises:
+        InputError: It isn't.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f'--device {device} cannot be used here: {str(error).splitlines()[0]}') from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-import mmcv
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from ..datasets.pipeline import read_image
 
 
 @HOOKS.register_module()
@@ -36,7 +38,7 @@ class TestVisualizationHook(Hook):
         for sample in outputs or ():
             if self._drawn >= self.images or 'img_path' not in sample:
                 return
-            image, visualizer = mmcv.imread(sample.img_path, channel_order='rgb'), runner.visualizer
+            image, visualizer = read_image(Path(sample.img_path)), runner.visualizer
             draw = getattr(visualizer, 'visualize_cls', None)  # MMPretrain's
             if draw is not None:
                 draw(image, sample, name=f'test/{self._drawn}', step=runner.iter)

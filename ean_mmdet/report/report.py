@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import mmcv
 import numpy as np
 from mmengine.config import Config
 
+from ..analysis.cam import activation, overlay
 from ..analysis.complexity import count_model
 from ..analysis.run_plots import plot_curves
 from ..analysis.runs import Run, choose_metric, read_run, short_names
 from ..checkpoint import latest_checkpoint, load_whole
+from ..datasets.pipeline import preprocess, read_image
 from ..engine import build_model, input_shape
 from ..errors import InputError
 from . import page
@@ -47,7 +48,10 @@ class Settings:
 
 
 def write_report(
-    work_dirs: Sequence[Path], predictions: Sequence[Path | None], settings: Settings, progress=lambda line: None
+    work_dirs: Sequence[Path],
+    predictions: Sequence[Path | None],
+    settings: Settings,
+    progress: Callable[[str], object] = lambda line: None,
 ) -> str:
     """The page of one run, or of several side by side.
 
@@ -70,7 +74,7 @@ def write_report(
     for run, name, file in zip(runs, names, predictions):
         file = file or _newest(run.path)
         progress(f'{name}: {file or "no predictions"}')
-        results.append(read_predictions(file, run.config) if file and _is_detector(run.config) else None)
+        results.append(_judged(file, run.config) if file and _is_detector(run.config) else None)
     sections = [('Overview', _overview(runs, names, results))]
     sections.append(('Curves', f'<img src="{figure_url(plot_curves(runs, names, metric))}" alt="curves of training">'))
     for run, name, result in zip(runs, names, results):
@@ -84,11 +88,25 @@ def write_report(
             sections.append((f'{prefix}Errors', page.note(text)))
             continue
         progress(f'{name}: errors')
-        sections += [(f'{prefix}{heading}', content) for heading, content in _errors(*result, settings)]
+        sections += [(f'{prefix}{heading}', content) for heading, content in _errors(result, settings)]
         if settings.maps:
             progress(f'{name}: activation maps')
-            sections.append((f'{prefix}Activation maps', _maps(run, *result, settings)))
+            sections.append((f'{prefix}Activation maps', _maps(run, result, settings)))
     return page.page(f'Report: {", ".join(names)}', sections)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A run's detections, and the AP of each class (rows) at each overlap (columns)."""
+
+    images: list[Detections]
+    classes: list[str]
+    precisions: np.ndarray
+
+
+def _judged(file: Path, config: Config) -> _Result:
+    images, classes = read_predictions(file, config)
+    return _Result(images, classes, class_precisions(images, len(classes)))
 
 
 def _is_detector(config: Config) -> bool:
@@ -100,7 +118,7 @@ def _newest(folder: Path) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _overview(runs: Sequence[Run], names: Sequence[str], results: Sequence) -> str:
+def _overview(runs: Sequence[Run], names: Sequence[str], results: Sequence[_Result | None]) -> str:
     rows = []
     for run, name, result in zip(runs, names, results):
         unit = 'epochs' if run.by_epoch else 'iterations'
@@ -108,8 +126,7 @@ def _overview(runs: Sequence[Run], names: Sequence[str], results: Sequence) -> s
         metrics = [metric for metric in run.metrics if run.validation][:2]
         row.append(', '.join(f'{metric} {run.final(metric).values[metric]:.3f}' for metric in metrics) or '–')
         if result:
-            precisions = class_precisions(result[0], len(result[1]))
-            row += [float(np.nanmean(precisions)), float(np.nanmean(precisions[:, 0]))]
+            row += [float(np.nanmean(result.precisions)), float(np.nanmean(result.precisions[:, 0]))]
         else:
             row += ['–', '–']
         rows.append(row)
@@ -164,13 +181,12 @@ def _differences(run: Run, settings: Settings) -> str:
 
 def _flat(value: object, prefix: str = '') -> dict[str, object]:
     """Nested dicts and lists as one dict of dotted names."""
-    entries = (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
-    )
-    if entries is None:
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
         return {prefix: value}
     flat = {}
-    for key, entry in entries:
+    for key, entry in value.items():
         flat |= _flat(entry, f'{prefix}.{key}' if prefix else str(key))
     return flat
 
@@ -185,12 +201,12 @@ def _metrics(run: Run) -> str:
     return page.table(('metric', 'final', 'best', 'best at epoch' if run.by_epoch else 'best at iteration'), rows)
 
 
-def _errors(images: list[Detections], classes: list[str], settings: Settings) -> list[tuple[str, str]]:
+def _errors(result: _Result, settings: Settings) -> list[tuple[str, str]]:
+    images, classes = result.images, result.classes
     hits = class_hits(images, len(classes))
-    precisions = class_precisions(images, len(classes))
     rows = [
         (name, count, float(row.mean()), float(row[0]), float(row[5]))
-        for name, row, (_, _, count) in zip(classes, precisions, hits)
+        for name, row, (_, _, count) in zip(classes, result.precisions, hits)
         if count
     ]
     by_class = page.table(('class', 'objects', 'AP', 'AP@.5', 'AP@.75'), rows)
@@ -235,18 +251,15 @@ def _extremes(images: list[Detections], classes: list[str], settings: Settings) 
     for title, entries in (('Worst', worst), ('Best', best)):
         shown = []
         for _, _, _, (right, false, missed), image in entries:
-            pixels = mmcv.imread(str(image.path), channel_order='rgb')
+            pixels = read_image(image.path)
             caption = f'{image.path.name}: {right} found, {false} false, {missed} missed'
             shown.append((image_url(side_by_side(pixels, image, classes, settings.score), 960), caption))
         parts.append(f'<h3>{title}</h3>{page.pictures(shown)}')
     return page.note('Ground truth on the left, detections on the right.') + ''.join(parts)
 
 
-def _maps(run: Run, images: list[Detections], classes: list[str], settings: Settings) -> str:
+def _maps(run: Run, result: _Result, settings: Settings) -> str:
     """Activation maps of the surest detections of the first images that have some."""
-    from ..analysis.cam import activation
-    from ..datasets.pipeline import preprocess
-
     checkpoint = latest_checkpoint(run.path)
     if checkpoint is None:
         return page.note('There is no checkpoint in the work dir.')
@@ -254,27 +267,15 @@ def _maps(run: Run, images: list[Detections], classes: list[str], settings: Sett
     try:
         model = build_model(run.config)
         load_whole(model, checkpoint)
-        for image in images:
+        for image in result.images:
             if len(shown) == settings.maps:
                 break
             if not len(image.scores) or image.scores[0] < settings.score:
                 continue
             data = preprocess(run.config, model.data_preprocessor, image.path)
-            entry = activation(model, data, classes, top=1)
-            shown.append((image_url(_heated(image, entry)), f'{image.path.name}: {entry.label}'))
+            entry = activation(model, data, result.classes)
+            pixels = read_image(image.path)
+            shown.append((image_url(overlay(pixels, entry)), f'{image.path.name}: {entry.label}'))
     except InputError as error:
         return page.note(f'No activation maps: {error}')
     return page.pictures(shown) + page.note('HiResCAM of the surest detection; tools/cam.py draws more.')
-
-
-def _heated(image: Detections, entry: object) -> np.ndarray:
-    import cv2
-
-    pixels = mmcv.imread(str(image.path), channel_order='rgb')
-    height, width = pixels.shape[:2]
-    heat = cv2.resize(entry.heat.astype(np.float32), (width, height))
-    colors = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
-    shown = (0.5 * pixels + 0.5 * colors).astype(np.uint8)
-    for x1, y1, x2, y2 in (entry.boxes * [width, height, width, height]).round().astype(int).tolist():
-        cv2.rectangle(shown, (x1, y1), (x2, y2), (255, 255, 255), 2)
-    return shown

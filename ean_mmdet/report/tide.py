@@ -66,7 +66,7 @@ def error_kinds(images: Sequence[Detections], classes: int) -> Errors:
             if found[index] >= 0:
                 entries.append(_Entry(score, label))
                 continue
-            kind, box = _kind(ious[index], image.true_labels == label, by)
+            kind, box = _kind(ious[index], image.true_labels == label)
             if kind in ('classification', 'localization'):
                 covered[box] = True
             box_label = int(image.true_labels[box]) if box >= 0 else -1
@@ -80,7 +80,7 @@ def error_kinds(images: Sequence[Detections], classes: int) -> Errors:
     return Errors(plain, cost, count)
 
 
-def _kind(ious: np.ndarray, same: np.ndarray, by: np.ndarray) -> tuple[str, int]:
+def _kind(ious: np.ndarray, same: np.ndarray) -> tuple[str, int]:
     """The kind of a false detection, and the box that it should have been on."""
 
     def best(allowed: np.ndarray) -> tuple[float, int]:

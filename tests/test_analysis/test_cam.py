@@ -1,5 +1,7 @@
 """Activation maps against what they are by definition, and the tool on a real detector."""
 
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from ean_mmdet.datasets.pipeline import preprocess
 from ean_mmdet.deploy.roi_align import roi_align_levels
 from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
-from tests.test_deploy.test_export import calibrated, classifier, faster_rcnn, randomized, retinanet, ssdlite, yolox
+from tests.test_deploy.models import calibrated, classifier, faster_rcnn, randomized, retinanet, ssdlite, yolox
 from tests.test_tools.tiny import write_config
 
 
@@ -97,3 +99,13 @@ def test_the_tool_puts_networks_side_by_side(tmp_path, sample_data, run_tool):
     assert picture.shape[1] > 2.5 * picture.shape[0]  # the image and two maps
     result = run_tool('cam.py', image, checkpoints[0], tiny, check=False)
     assert result.returncode and 'the config, a .py file, comes before its checkpoint' in result.stderr
+
+
+def test_nothing_stays_on_the_model():
+    model = randomized(MODELS.build(classifier('EAN')))
+    data = dict(inputs=torch.randn(1, 3, 64, 64), data_samples=[BaseDataElement(metainfo=dict(img_shape=(64, 64)))])
+    before = [len(module._forward_hooks) for module in model.modules()]  # WithAttention has some
+    for target in ('a', 'no such class'):
+        with contextlib.suppress(InputError):
+            activation(model, data, list('abcdefg'), target=target)
+        assert [len(module._forward_hooks) for module in model.modules()] == before

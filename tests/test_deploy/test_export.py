@@ -2,172 +2,36 @@
 
 import json
 
-import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
 from mmdet.apis import inference_detector
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from ean_mmdet import attention
 from ean_mmdet.deploy import export_onnx, export_torch, load_exported, to_deploy, use_exported
-from ean_mmdet.deploy.int8 import calibration_images, quantize
 from ean_mmdet.deploy.plain_ean import PlainEAN
 from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
+from tests.test_deploy.models import (
+    GATES,
+    calibrated,
+    classifier,
+    faster_rcnn,
+    randomized,
+    retinanet,
+    ssdlite,
+    with_all_gates,
+    yolox,
+)
 from tests.test_tools.tiny import write_config
-
-GATES = [gate.__name__ for gate in attention.GATES]
-OPTIONS = dict(EAN=dict(groups=4), SGE=dict(groups=4), SA=dict(groups=4), ELA=dict(variant=(7, 8, 8)), CA=dict(ratio=4))
-OPTIONS.update(SE=dict(ratio=4), CBAM=dict(ratio=4))
-
-
-def gate(name):
-    return dict(type=name, **OPTIONS.get(name, {}))
-
-
-def randomized(model):
-    """Every parameter and statistic different from its start, and a spread of scores."""
-    generator = torch.Generator().manual_seed(0)
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            size = 0.1 if tensor.dim() < 2 else 0.3 * tensor.std()
-            noise = size * torch.randn(tensor.shape, generator=generator)
-            tensor += noise.abs() if 'running_var' in name else noise
-    model.eval()
-    return model
-
-
-def calibrated(model, paths):
-    """A detector with activations of unit size and a spread of scores, so that its detections have an order."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = [cv2.imread(str(path)) for path in paths]
-    batches = []
-    for size in ((160, 128), (192, 160)):
-        batch = dict(inputs=[torch.from_numpy(cv2.resize(image, size)).permute(2, 0, 1) for image in pixels])
-        batches.append(model.data_preprocessor(batch)['inputs'])
-    for parameter in model.backbone.parameters():
-        if parameter.dim() == 1:
-            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    for norm in model.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.momentum = None
-            norm.train()
-    head = model.rpn_head if hasattr(model, 'rpn_head') else model.bbox_head
-    for images in batches:
-        head(model.extract_feat(images))
-    model.eval()
-    outputs = [head(model.extract_feat(images)) for images in batches]
-    for layers, most, *kinds in zip(last_layers(head), (4, 1, 4), *outputs):
-        for layer, *levels in zip(layers, *kinds):
-            layer.bias.data.zero_()
-            layer.weight.data *= most / max(level.abs().max() for level in levels)
-    if hasattr(model, 'roi_head'):
-        corners = torch.tensor([[0, 0, 0, 40, 30], [0, 30, 20, 120, 100], [1, 20, 60, 50, 120], [2, 70, 10, 90, 40.0]])
-        found = model.roi_head._bbox_forward(model.extract_feat(images), corners)
-        for layer, kind, most in (('fc_cls', 'cls_score', 3), ('fc_reg', 'bbox_pred', 2)):
-            getattr(model.roi_head.bbox_head, layer).weight.data *= most / found[kind].abs().max()
-    return model
-
-
-def last_layers(head):
-    """The convolutions that give scores, boxes and perhaps objectness, a level each."""
-    if hasattr(head, 'rpn_cls'):
-        return [[head.rpn_cls], [head.rpn_reg]]
-    if hasattr(head, 'retina_cls'):
-        return [[head.retina_cls], [head.retina_reg]]
-    if hasattr(head, 'multi_level_conv_cls'):
-        return [list(head.multi_level_conv_cls), list(head.multi_level_conv_reg), list(head.multi_level_conv_obj)]
-    return [[convs[-1] for convs in kind] for kind in (head.cls_convs, head.reg_convs)]
 
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory, sample_data):
     return write_config(tmp_path_factory.mktemp('config'), sample_data)
-
-
-def ssdlite(tiny, name):
-    config = Config.fromfile(tiny)
-    config.model.backbone = dict(
-        type='MobileNeXt', widen_factor=0.25, out_indices=(7,), expansion_indices=(3, 5), attention=gate(name),
-        shared='stage' if name == 'DIA' else None,
-    )  # fmt: skip
-    return config, (96, 96)
-
-
-def small_resnet(name, depth=18):
-    plain = dict(type='mmdet.ResNet', depth=depth, base_channels=16)
-    shared = 'stage' if name == 'DIA' else None
-    return dict(type='WithAttention', backbone=plain, attention=gate(name), shared=shared)
-
-
-def retinanet(tiny, name):
-    config = Config.fromfile(tiny)
-    import mmdet
-
-    stock = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/_base_/models/retinanet_r50_fpn.py').model
-    stock.backbone = small_resnet(name, depth=50)
-    stock.neck.update(in_channels=[64, 128, 256, 512], out_channels=16)
-    stock.bbox_head.update(num_classes=5, in_channels=16, feat_channels=16, stacked_convs=1)
-    stock.test_cfg.update(nms_pre=200, score_thr=0.005)
-    config.model = stock
-    pipeline = config.test_dataloader.dataset.pipeline
-    pipeline[1].update(scale=(160, 128), keep_ratio=True)
-    return config, (128, 160)
-
-
-def yolox(tiny, name):
-    config = Config.fromfile(tiny)
-    import mmdet
-
-    stock = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/yolox/yolox_tiny_8xb8-300e_coco.py').model
-    stock.backbone.update(deepen_factor=0.67, widen_factor=0.125)
-    stock.neck.update(in_channels=[32, 64, 128], out_channels=32, num_csp_blocks=1)
-    stock.bbox_head.update(num_classes=5, in_channels=32, feat_channels=32)
-    stock.backbone = dict(
-        type='WithAttention', backbone=stock.backbone, attention=gate(name), shared='stage' if name == 'DIA' else None
-    )
-    stock.data_preprocessor = dict(type='DetDataPreprocessor', pad_size_divisor=32)
-    stock.test_cfg.update(score_thr=0.3)
-    config.model = stock
-    config.test_dataloader.dataset.pipeline[1].update(scale=(128, 128), keep_ratio=False)
-    return config, (128, 128)
-
-
-def faster_rcnn(tiny, name):
-    config = Config.fromfile(tiny)
-    import mmdet
-
-    stock = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/_base_/models/faster-rcnn_r50_fpn.py').model
-    stock.backbone = small_resnet(name, depth=50)
-    stock.neck.update(in_channels=[64, 128, 256, 512], out_channels=16)
-    stock.rpn_head.update(in_channels=16, feat_channels=16)
-    stock.roi_head.bbox_roi_extractor.update(out_channels=16, finest_scale=14)  # boxes on three levels
-    stock.roi_head.bbox_head.update(in_channels=16, fc_out_channels=32, num_classes=5)
-    stock.test_cfg.rpn.update(nms_pre=200, max_per_img=50)
-    stock.test_cfg.rcnn.update(score_thr=0.21)
-    config.model = stock
-    pipeline = config.test_dataloader.dataset.pipeline
-    pipeline[1].update(scale=(160, 128), keep_ratio=True)
-    return config, (128, 160)
-
-
-def with_all_gates(model):
-    """A network whose blocks have all the gates of the package in turn, in the place of its SE."""
-    others = [name for name in GATES if name != 'DIA']  # DIA's blocks share one, as the classifiers have it
-    places = [
-        (parent, name, child)
-        for parent in model.backbone.modules()
-        for name, child in parent.named_children()
-        if type(child) is attention.SE
-    ]
-    assert len(places) >= len(others)
-    for number, (parent, name, child) in enumerate(places):
-        setattr(parent, name, MODELS.build(dict(in_channels=child.in_channels, **gate(others[number % len(others)]))))
-    return model
 
 
 @pytest.mark.parametrize('detector', [ssdlite, retinanet, yolox, faster_rcnn], ids=lambda value: value.__name__)
@@ -219,18 +83,6 @@ def agreement(expected, actual):
         # 0.1 pixel, and of boxes far outside of the image the sixth digit
         found += bool((np.abs(actual.bboxes[near] - box) < 0.1 + 1e-5 * np.abs(box)).all(1).any())
     return found / len(expected.scores)
-
-
-def classifier(name):
-    backbone = small_resnet(name)
-    backbone['backbone']['out_indices'] = (3,)
-    return dict(
-        type='mmpretrain.ImageClassifier',
-        backbone=backbone,
-        neck=dict(type='mmpretrain.GlobalAveragePooling'),
-        head=dict(type='mmpretrain.LinearClsHead', num_classes=7, in_channels=128),
-        data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
-    )
 
 
 @pytest.mark.parametrize('name', GATES)
@@ -326,37 +178,6 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r'cannot write .*x\.onnx: .*No space left'):
         export_onnx(graph, (32, 32), tmp_path / 'x.onnx', dict(task='classification'))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize('mode', ['dynamic', 'static'])
-def test_eight_bits(mode, tmp_path):
-    torch.manual_seed(0)
-    model = randomized(MODELS.build(classifier('EAN')))
-    path, out = tmp_path / 'float.onnx', tmp_path / 'int8.onnx'
-    export_onnx(to_deploy(model), (64, 64), path, dict(task='classification', classes=list('abcdefg')))
-    images = [dict(images=np.random.default_rng(i).normal(size=(1, 3, 64, 64)).astype(np.float32)) for i in range(8)]
-    quantize(path, out, mode, iter(images))
-    assert out.stat().st_size < 0.4 * path.stat().st_size
-    (whole, _), (quantized, about) = load_exported(path), load_exported(out)
-    assert about['classes'] == list('abcdefg')
-    for inputs in images:
-        (expected,), (actual,) = whole.run(None, inputs), quantized.run(None, inputs)
-        np.testing.assert_allclose(actual, expected, atol=0.06)
-        assert np.abs(actual - expected).max() > 0
-    kinds = {node.op_type for node in onnx.load(out).graph.node}
-    assert ('ConvInteger' if mode == 'dynamic' else 'QuantizeLinear') in kinds
-
-
-def test_eight_bits_need_images(tmp_path):
-    with pytest.raises(ValueError, match=r"mode must be one of .*, got 'int4'"):
-        quantize(tmp_path / 'x.onnx', tmp_path / 'y.onnx', 'int4')
-    with pytest.raises(ValueError, match='static quantization needs inputs to calibrate on'):
-        quantize(tmp_path / 'x.onnx', tmp_path / 'y.onnx', 'static')
-    with pytest.raises(InputError, match='holds no image; images end in'):
-        calibration_images(tmp_path, 4)
-    for i in range(10):
-        (tmp_path / f'{i}.jpg').touch()
-    assert [path.stem for path in calibration_images(tmp_path, 5)] == ['0', '2', '4', '6', '8']
 
 
 def test_the_norm_with_attention_exports_too(tmp_path):
