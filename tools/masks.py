@@ -40,6 +40,8 @@ def parse_args() -> argparse.Namespace:
     args = engine.parse(parser)
     if args.batches < 1:
         parser.error('--batches takes a number from 1 on')
+    if args.out.suffix not in ('.png', '.pdf', '.svg', '.jpg'):
+        parser.error(f'--out {args.out}: end it in .png, .pdf, .svg or .jpg')
     return args
 
 
