@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 
 from mmengine.config import Config
 
@@ -37,8 +38,6 @@ def use_backends(config: Config, names: list[str]) -> None:
     Raises:
         InputError: A backend's package is missing.
     """
-    import importlib.util
-
     if not names:
         return
     visualizer = config.setdefault('visualizer', dict(type='Visualizer'))
