@@ -103,7 +103,7 @@ def retinanet(tiny, name):
 def yolox(tiny, name):
     config = Config.fromfile(tiny)
     stock = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/yolox/yolox_tiny_8xb8-300e_coco.py').model
-    stock.backbone.update(deepen_factor=0.67, widen_factor=0.125)
+    stock.backbone.update(deepen_factor=0.5, widen_factor=0.125)
     stock.neck.update(in_channels=[32, 64, 128], out_channels=32, num_csp_blocks=1)
     stock.bbox_head.update(num_classes=5, in_channels=32, feat_channels=32)
     stock.backbone = dict(
@@ -148,12 +148,13 @@ def with_all_gates(model):
 
 
 def classifier(name):
+    # two stages of two blocks are enough, and an export of them takes a second
     backbone = small_resnet(name)
-    backbone['backbone']['out_indices'] = (3,)
+    backbone['backbone'].update(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
     return dict(
         type='mmpretrain.ImageClassifier',
         backbone=backbone,
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
-        head=dict(type='mmpretrain.LinearClsHead', num_classes=7, in_channels=128),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=7, in_channels=32),
         data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
     )

@@ -7,11 +7,11 @@ import onnx
 import pytest
 import torch
 from mmdet.apis import inference_detector
-from mmdet.structures import DetDataSample
 from mmengine.registry import MODELS
+from mmpretrain.structures import DataSample
 
 from ean_mmdet import attention
-from ean_mmdet.deploy import export_onnx, export_torch, load_exported, to_deploy, use_exported
+from ean_mmdet.deploy import ExportedClassifier, export_onnx, export_torch, load_exported, to_deploy, use_exported
 from ean_mmdet.deploy.plain_ean import PlainEAN
 from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
@@ -62,17 +62,18 @@ def test_detections_are_the_models(detector, tiny, sample_data, tmp_path):
                 assert agreement(expected, actual) >= 0.98
 
 
-def test_an_image_larger_than_the_graphs(tiny, tmp_path):
-    config, size = ssdlite(tiny, 'SE')
-    config.model.backbone.attention = None
+def test_an_image_smaller_or_larger_than_the_graphs(tmp_path):
     path = tmp_path / 'x.onnx'
-    export_onnx(to_deploy(build_model(config)), size, path, dict(task='detection', classes=[]))
-    use_exported(config, str(path))
-    exported = MODELS.build(config.model)
-    sample = DetDataSample(metainfo=dict(img_shape=(64, 80), scale_factor=(1, 1)))
-    assert exported(torch.zeros(1, 3, 64, 80), [sample])[0].pred_instances is not None  # padded
+    export_onnx(
+        to_deploy(randomized(MODELS.build(classifier('SE')))), (96, 96), path, dict(task='classification', classes=[])
+    )
+    exported = ExportedClassifier(str(path), dict(type='mmpretrain.ClsDataPreprocessor'))
+    image = torch.rand(1, 3, 64, 80)
+    (smaller,) = exported(image, [DataSample()])
+    (padded,) = exported(torch.nn.functional.pad(image, (0, 16, 0, 32)), [DataSample()])
+    torch.testing.assert_close(smaller.pred_score, padded.pred_score)
     with pytest.raises(InputError, match=r'takes images of 96 × 96 \(height × width\), not 128 × 96'):
-        exported(torch.zeros(1, 3, 128, 96), [sample])
+        exported(torch.zeros(1, 3, 128, 96), [DataSample()])
 
 
 def agreement(expected, actual):
@@ -106,7 +107,9 @@ def test_classifiers_by_onnx_and_by_torch_export(name, tmp_path):
 
 def test_ean_is_a_handful_of_standard_nodes(tmp_path):
     backbone = MODELS.build(dict(type='EANResNet', depth=18, base_channels=16, groups=4, out_indices=(3,)))
-    model = MODELS.build(classifier('EAN'))
+    config = classifier('EAN')
+    config['head']['in_channels'] = 128
+    model = MODELS.build(config)
     model.backbone = backbone
     export_onnx(to_deploy(randomized(model)), (32, 32), tmp_path / 'x.onnx', dict(task='classification', classes=[]))
     graph = onnx.load(tmp_path / 'x.onnx').graph

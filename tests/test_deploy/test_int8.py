@@ -15,7 +15,10 @@ from tests.test_deploy.models import classifier, randomized
 @pytest.mark.parametrize('mode', ['dynamic', 'static'])
 def test_eight_bits(mode, tmp_path):
     torch.manual_seed(0)
-    model = randomized(MODELS.build(classifier('EAN')))
+    config = classifier('EAN')
+    config['backbone']['backbone'].update(num_stages=4, strides=(1, 2, 2, 2), dilations=(1,) * 4, out_indices=(3,))
+    config['head']['in_channels'] = 128  # so that its size is that of its weights
+    model = randomized(MODELS.build(config))
     path, out = tmp_path / 'float.onnx', tmp_path / 'int8.onnx'
     export_onnx(to_deploy(model), (64, 64), path, dict(task='classification', classes=list('abcdefg')))
     images = [dict(images=np.random.default_rng(i).normal(size=(1, 3, 64, 64)).astype(np.float32)) for i in range(8)]

@@ -17,14 +17,20 @@ def without_torch(tmp_path_factory):
     return link_packages(tmp_path_factory.mktemp('packages'), 'onnxruntime', 'numpy', 'pillow')
 
 
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory, sample_data, run_tool):
+    folder = tmp_path_factory.mktemp('trained')
+    run_tool('train.py', write_config(folder, sample_data), '--work-dir', folder / 'run')
+    return folder / 'run/iter_6.pth'
+
+
 @pytest.mark.parametrize('keep_ratio', [False, True])
-def test_the_lines_of_the_docs(keep_ratio, without_torch, sample_data, tmp_path, run_tool):
+def test_the_lines_of_the_docs(keep_ratio, without_torch, checkpoint, sample_data, tmp_path, run_tool):
     tiny = write_config(tmp_path, sample_data)
     if keep_ratio:
         tiny.write_text(tiny.read_text() + 'test_pipeline[1].update(scale=(96, 72), keep_ratio=True)\n')
-    run_tool('train.py', tiny, '--work-dir', tmp_path / 'run')
     model, image = tmp_path / 'model.onnx', sample_data / 'JPEGImages/000001.jpg'
-    run_tool('export.py', tiny, tmp_path / 'run/iter_6.pth', '--out', model, '--shape', 96, 96)
+    run_tool('export.py', tiny, checkpoint, '--out', model, '--shape', 96, 96)
     run_tool('infer.py', image, tiny, model, '--out-dir', tmp_path / 'out')
     result = json.loads((tmp_path / 'out/detections.json').read_text())
     names = {category['id']: category['name'] for category in result['categories']}
