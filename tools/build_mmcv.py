@@ -91,8 +91,9 @@ def run_build(command: list[str], folder: Path, env: dict, log: Path) -> int:
         return process.wait()
 
 
-def build(version: str, wheels: Path) -> None:
-    """Build mmcv ``version`` into the folder ``wheels``."""
+def build(package: str, version: str, wheels: Path) -> None:
+    """Build ``package``, mmcv or its fork, in ``version`` into the folder ``wheels``."""
+    name = package.replace('-', '_')
     compiler = shutil.which(os.environ.get('CXX', 'c++'))
     if compiler is None:
         sys.exit(
@@ -104,13 +105,13 @@ def build(version: str, wheels: Path) -> None:
     with tempfile.TemporaryDirectory(prefix='ean_mmcv_') as temporary:
         work = Path(temporary)
         pip = [sys.executable, '-m', 'pip']
-        say(f'- Fetching mmcv {version} (source)')
-        fetch = ['download', '-q', '--no-deps', '--no-binary', ':all:', '--no-build-isolation', f'mmcv=={version}']
+        say(f'- Fetching {package} {version} (source)')
+        fetch = ['download', '-q', '--no-deps', '--no-binary', ':all:', '--no-build-isolation', f'{package}=={version}']
         if subprocess.run([*pip, *fetch, '-d', str(work)], stdout=sys.stderr).returncode:
-            sys.exit(f'error: could not download the source of mmcv {version}. Is the package index reachable?')
-        with tarfile.open(next(work.glob('mmcv-*.tar.gz'))) as archive:
+            sys.exit(f'error: could not download the source of {package} {version}. Is the package index reachable?')
+        with tarfile.open(next(work.glob(f'{name}-*.tar.gz'))) as archive:
             archive.extractall(work, **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
-        source = next(path for path in work.glob('mmcv-*') if path.is_dir())
+        source = next(path for path in work.glob(f'{name}-*') if path.is_dir())
 
         say('- Precompiling the PyTorch headers')
         flags = precompile_header(work, compiler)
@@ -126,13 +127,13 @@ def build(version: str, wheels: Path) -> None:
         }
         if not cuda:
             env['CUDA_VISIBLE_DEVICES'] = ''
-        say(f'- Compiling mmcv {version} {"with" if cuda else "without"} CUDA operators, {jobs} files at a time')
+        say(f'- Compiling {package} {version} {"with" if cuda else "without"} CUDA operators, {jobs} files at a time')
         log = wheels / 'build.log'
         command = [*pip, 'wheel', '-v', '--no-deps', '--no-build-isolation', '-w', str(work / 'wheel'), str(source)]
         if run_build(command, work, env, log):
             say(''.join(line for line in log.read_text().splitlines(keepends=True) if 'error' in line.lower()))
-            sys.exit(f'error: mmcv did not build; the whole log is in {log}')
-        built = next((work / 'wheel').glob('mmcv-*.whl'))
+            sys.exit(f'error: {package} did not build; the whole log is in {log}')
+        built = next((work / 'wheel').glob(f'{name}-*.whl'))
         # A wheel appears in the cache whole or not at all.
         partial = wheels / f'.{built.name}'
         shutil.copy2(built, partial)
@@ -143,7 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split('\n\n')[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('--version', default='2.1.0', help='mmcv version')
+    parser.add_argument('--package', default='mmcv', choices=['mmcv', 'onedl-mmcv'], help='mmcv or its fork by OneDL')
+    parser.add_argument('--version', default='2.1.0', help='its version')
     parser.add_argument('--cache', type=Path, default=default_cache(), help='folder that keeps built wheels')
     args = parser.parse_args()
 
@@ -152,13 +154,13 @@ def main() -> None:
     device = f'cu{torch.version.cuda}' if with_cuda() else 'cpu'
     key = f'py{platform.python_version_tuple()[0]}{platform.python_version_tuple()[1]}-torch{torch.__version__}'
     wheels = args.cache / 'wheels' / f'{key}-{device}-{platform.machine()}'
-    ready = sorted(wheels.glob(f'mmcv-{args.version}-*.whl'))
+    ready = sorted(wheels.glob(f'{args.package.replace("-", "_")}-{args.version}-*.whl'))
     if ready:
-        say(f'- mmcv {args.version}: using the wheel built earlier, {ready[0]}')
+        say(f'- {args.package} {args.version}: using the wheel built earlier, {ready[0]}')
     else:
         start = time.monotonic()
-        build(args.version, wheels)
-        say(f'- mmcv {args.version} built in {time.monotonic() - start:.0f} s; the wheel is kept in {wheels}')
+        build(args.package, args.version, wheels)
+        say(f'- {args.package} {args.version} built in {time.monotonic() - start:.0f} s; the wheel is kept in {wheels}')
     print(wheels)
 
 
