@@ -11,7 +11,7 @@ __all__ = ['__version__', 'attention', 'ops']
 from . import attention, ops
 
 if all(find_spec(name) is not None for name in ('mmengine', 'mmcv', 'mmdet')):
-    from . import backbones, checkpoint, datasets, heads, hooks
+    from . import backbones, checkpoint, datasets, heads, hooks, norms
 
     checkpoint.register_loaders()
-    __all__ += ['backbones', 'checkpoint', 'datasets', 'heads', 'hooks']
+    __all__ += ['backbones', 'checkpoint', 'datasets', 'heads', 'hooks', 'norms']

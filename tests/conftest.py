@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger, print_log  # noqa: F401, mmengine's logging set up before any test
 from mmengine.registry import DefaultScope
+from torch.func import functional_call
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet.datasets import make_sample_dataset
@@ -86,3 +87,40 @@ def run_tool(fork_server):
         return result
 
     return run
+
+
+@pytest.fixture
+def assert_agrees():
+    """A check that a module computes a formula: values, all gradients, and gradients against finite differences."""
+
+    def check(module, formula, shape=(2, 16, 5, 4), gradient_tolerance=1e-9):
+        torch.manual_seed(0)
+        module = module.double()
+        for parameter in module.parameters():
+            parameter.data.normal_(0.2, 1)
+        names, parameters = zip(*module.named_parameters())
+        x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+        actual, expected = module(x), formula(x, dict(zip(names, parameters)))
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11)
+
+        cotangent = torch.randn_like(actual)
+        inputs = (x, *parameters)
+        gradients = torch.autograd.grad(actual, inputs, cotangent)
+        for name, gradient, reference in zip(
+            ('x', *names), gradients, torch.autograd.grad(expected, inputs, cotangent)
+        ):
+            torch.testing.assert_close(
+                gradient,
+                reference,
+                rtol=gradient_tolerance,
+                atol=gradient_tolerance,
+                msg=lambda message, name=name: f'{name}: {message}',
+            )
+
+        def run(x, *parameters):
+            return functional_call(module, dict(zip(names, parameters)), x)
+
+        assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+
+    return check

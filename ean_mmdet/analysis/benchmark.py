@@ -15,7 +15,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .. import attention
+from ..attention import EAN, GATES
+from ..norms import NORMS
 from .benchmark_ops import PlainEAN
 from .timing import DTYPES, LAYOUTS, environment, interleave, peak_memory, synchronize
 
@@ -71,12 +72,11 @@ FORMULA = 'formula'  # EAN's network with the formula as the paper writes it in 
 def modules(backbone: str) -> list[str]:
     """Names of what can be compared in a backbone: ``'plain'``, and every attention module of the package.
 
-    AN takes a norm's place, which is defined for ResNet's bottlenecks alone.
+    Norms with attention are defined for ResNet's bottlenecks alone.
     """
-    names = sorted(
-        (module.__name__ for module in (*attention.GATES, attention.AN)), key=lambda name: (name != 'EAN', name.lower())
-    )
-    return [PLAIN, *(name for name in names if name != 'AN' or backbone == 'resnet50')]
+    compared = (*GATES, *NORMS) if backbone == 'resnet50' else GATES
+    names = sorted((module.__name__ for module in compared), key=lambda name: (name != 'EAN', name.lower()))
+    return [PLAIN, *names]
 
 
 def benchmark(
@@ -185,7 +185,7 @@ def _leave_zero(network: nn.Module) -> None:
 def _replace_ean(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, attention.EAN):
+            if isinstance(child, EAN):
                 setattr(parent, name, PlainEAN(child))
 
 

@@ -19,14 +19,15 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..attention import AN, CA, CBAM, DIA, ECA, ELA, GATES, SA, SE, SGE
+from ..attention import CA, CBAM, DIA, ECA, ELA, GATES, SA, SE, SGE
+from ..norms import AN, NORMS
 
 try:
     from thop.profile import register_hooks
 except ImportError as error:
     raise ImportError("counting operations needs thop: pip install 'ean_mmdet[analysis]'") from error
 
-ATTENTION = (*GATES, AN)
+ATTENTION = (*GATES, *NORMS)
 
 
 def _count_global_pool(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -123,7 +124,7 @@ class ComplexityCounter:
         module = self.model.get_submodule(name)
         modules = list(module.modules())
         attentions = [m for m in modules if isinstance(m, ATTENTION)]
-        norms = [m for m in attentions if isinstance(m, AN)]
+        norms = [m for m in attentions if isinstance(m, NORMS)]
         return Complexity(
             name=name,
             params=sum(p.numel() for p in module.parameters()),

@@ -4,7 +4,6 @@ Each has ``gate_layers``: the layers that, with weights and biases of zero, make
 :mod:`ean_mmdet.checkpoint.lift` goes by.
 """
 
-from .an import AN
 from .ca import CA
 from .cbam import CBAM
 from .dia import DIA
@@ -16,7 +15,6 @@ from .sa import SA
 from .se import SE
 from .sge import SGE
 
-# The modules that gate a feature map, `Name(in_channels, …)`. AN is a norm, `AN(num_features, …)`.
 GATES = (CA, CBAM, DIA, EAN, ECA, ELA, PdfAM, SA, SE, SGE)
 
-__all__ = ['AN', 'CA', 'CBAM', 'DIA', 'EAN', 'ECA', 'ELA', 'GATES', 'SA', 'SE', 'SGE', 'PdfAM']
+__all__ = ['CA', 'CBAM', 'DIA', 'EAN', 'ECA', 'ELA', 'GATES', 'SA', 'SE', 'SGE', 'PdfAM']

@@ -6,6 +6,7 @@ Places: Li, Li and Wen, AAAI 2024, 'Integration Strategy'.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -148,15 +149,21 @@ def with_attention(
 
 
 def check_gate(attention: dict) -> None:
-    """See that an attention config names a module that gates a feature map.
+    """See that an attention config names a plugin layer, ``Name(in_channels, …)``.
 
     Raises:
-        ValueError: It is a norm, which stands in another's place.
+        ValueError: It takes no ``in_channels``, as a norm does.
     """
-    if attention.get('type') in ('AN', 'ean_mmdet.AN'):
+    kind = attention.get('type')
+    layer = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(layer, type):
+        return  # an unknown name, which building it says
+    parameters = inspect.signature(layer).parameters
+    if 'in_channels' not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         raise ValueError(
-            "WithAttention: AN is a norm and no gate; it takes another norm's place: norm_cfg=dict(type='AN', "
-            "num_mixtures=10), or backbone=dict(type='ANResNet')"
+            f'WithAttention: {kind} takes no in_channels, so it is no layer that gates a feature map, as EAN is. '
+            f"A norm with attention replaces other norms instead: norm_cfg=dict(type='AN', num_mixtures=10), or "
+            f"backbone=dict(type='ANResNet')"
         )
 
 

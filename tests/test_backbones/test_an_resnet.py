@@ -4,8 +4,8 @@ from mmdet.models.backbones import ResNet
 from mmengine.registry import MODELS
 from torch import nn
 
-from ean_mmdet.attention import AN
 from ean_mmdet.backbones import ANResNet
+from ean_mmdet.norms import AN
 
 
 def head_params(classes=1000):

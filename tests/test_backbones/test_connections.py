@@ -146,7 +146,7 @@ def test_a_scheme_needs_attention():
         MODELS.build(dict(type='MobileNeXt', connections=[1] * 15))
     with pytest.raises(ValueError, match='0 parts of ResNet have attention that can be connected'):
         set_connections(MODELS.build(RESNET), [1])
-    with pytest.raises(ValueError, match='AN is a norm and no gate'):
+    with pytest.raises(ValueError, match='AN takes no in_channels'):
         MODELS.build(dict(WITH, attention=dict(type='AN')))
 
 

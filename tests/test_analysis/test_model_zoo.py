@@ -6,8 +6,9 @@ from modelindex.load_model_index import load
 from rich.console import Console
 
 from ean_mmdet.analysis import Table, model_zoo, paper_table
+from ean_mmdet.analysis.against_paper import difference
+from ean_mmdet.analysis.model_zoo import FOLDERS
 from ean_mmdet.analysis.paper_tables import TABLES
-from ean_mmdet.analysis.report import FOLDERS, difference
 from ean_mmdet.engine import build_model
 
 ROOT = Path(__file__).resolve().parents[2]

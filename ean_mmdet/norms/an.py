@@ -6,13 +6,15 @@ Li, Sun and Wu, 'Attentive Normalization', ECCV 2020.
 from __future__ import annotations
 
 import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .base import BaseModule, register
-from .checks import check_feature_map
+from ..attention.checks import check_feature_map
 
 
-@register
+@MODELS.register_module()
 class AN(BaseModule):
     """Attentive Normalization (ECCV 2020, Eq. 6 and 7), a norm layer: ``norm_cfg=dict(type='AN', num_mixtures=10)``.
 
@@ -60,8 +62,6 @@ class AN(BaseModule):
             raise ValueError(f"AN: norm_cfg's type must be BN, SyncBN or GN, got {norm_cfg.get('type')!r}")
         self.num_features = num_features
         self.num_mixtures = num_mixtures
-        from mmcv.cnn import build_norm_layer  # here, so that the other modules need no mmcv
-
         self.norm = build_norm_layer({'eps': eps, **norm_cfg, 'affine': False}, num_features)[1]
         # The attention's norm sees one value a sample, so it can only be a batch norm.
         attention_norm = norm_cfg['type'] if norm_cfg['type'] != 'GN' else 'BN'

@@ -3,7 +3,7 @@ import torch
 from mmcv.cnn import ConvModule, build_norm_layer
 from torch import nn
 
-from ean_mmdet.attention import AN
+from ean_mmdet.norms import AN
 
 # PyTorch's hard sigmoid multiplies its gradient with 1/6 in single precision.
 TOLERANCE = 1e-6

@@ -1,0 +1,47 @@
+"""A table of text, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. Columns of figures are set to the right.
+
+    Attributes:
+        title: What it is about.
+        header: Names of the columns.
+        rows: Texts of the cells.
+        notes: Lines to stand below it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """The table and its notes in Markdown, without the title."""
+        ruler = ['---:' if figures else '---' for figures in self._figures()]
+        lines = [f'| {" | ".join(cells)} |' for cells in (self.header, ruler, *self.rows)]
+        notes = [f'\n{note}' for note in self.notes]
+        return '\n'.join([*lines, *notes]) + '\n'
+
+    def rich(self) -> Group:
+        """The table and its notes for a ``rich`` console."""
+        table = RichTable(title=self.title, title_justify='left')
+        for name, figures in zip(self.header, self._figures()):
+            table.add_column(name, justify='right' if figures else 'left', overflow='fold')
+        for cells in self.rows:
+            table.add_row(*cells)
+        return Group(table, *(Text(note) for note in self.notes))
+
+    def _figures(self) -> list[bool]:
+        """Whether each column holds nothing but figures, with units or signs, and empty cells."""
+        return [all(re.fullmatch(r'[-+=\d., ]*[MG]?', cell) for cell in column) for column in zip(*self.rows)]

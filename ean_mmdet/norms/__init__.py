@@ -1,0 +1,7 @@
+"""Norm layers with attention of their own, ``norm_cfg=dict(type='AN')``: they stand in a norm's stead."""
+
+from .an import AN
+
+NORMS = (AN,)
+
+__all__ = ['AN', 'NORMS']
