@@ -24,7 +24,7 @@ from pathlib import Path
 # The very same flags for the precompiled header and for every file that includes it: the compiler
 # takes a precompiled header only then.
 CXX_FLAGS = ['-DNDEBUG', '-g0', '-O2', '-fwrapv', '-fPIC']
-EXTENSION_FLAGS = ['-std=c++17', '-DTORCH_API_INCLUDE_EXTENSION_H', '-DTORCH_EXTENSION_NAME=_ext']
+EXTENSION_FLAGS = ['-DTORCH_API_INCLUDE_EXTENSION_H', '-DTORCH_EXTENSION_NAME=_ext']
 HEADER = '#include <torch/types.h>\n#include <vector>\n'
 NINJA_STEP = re.compile(r'^\s*\[(\d+)/(\d+)\]')
 
@@ -53,6 +53,13 @@ def with_cuda() -> bool:
     return wanted
 
 
+def cpp_standard() -> str:
+    """The compiler's option for the C++ standard that PyTorch's headers ask for."""
+    import torch
+
+    return '-std=c++20' if tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 14) else '-std=c++17'
+
+
 def precompile_header(folder: Path, compiler: str) -> list[str]:
     """Precompile PyTorch's headers into ``folder``; the flags that make a build use them."""
     from torch.utils.cpp_extension import include_paths
@@ -64,7 +71,7 @@ def precompile_header(folder: Path, compiler: str) -> list[str]:
     header = folder / 'p.hpp'
     header.write_text(HEADER)
     includes = [f'-I{path}' for path in [*include_paths(), sysconfig.get_paths()['include']]]
-    command = [compiler, *CXX_FLAGS, *EXTENSION_FLAGS, *includes, '-x', 'c++-header', str(header), '-o']
+    command = [compiler, *CXX_FLAGS, cpp_standard(), *EXTENSION_FLAGS, *includes, '-x', 'c++-header', str(header), '-o']
     subprocess.run([*command, f'{header}.gch'], check=True)
     return [*CXX_FLAGS, '-include', str(header), '-Winvalid-pch']
 
@@ -113,6 +120,9 @@ def build(package: str, version: str, wheels: Path) -> None:
             archive.extractall(work, **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
         source = next(path for path in work.glob(f'{name}-*') if path.is_dir())
 
+        # mmcv names the standard of the PyTorch of its day.
+        setup = source / 'setup.py'
+        setup.write_text(re.sub(r'-std=c\+\+\d\d', cpp_standard(), setup.read_text()))
         say('- Precompiling the PyTorch headers')
         flags = precompile_header(work, compiler)
         jobs = os.environ.get('MAX_JOBS', str(os.cpu_count()))
