@@ -15,12 +15,14 @@ from torch.func import functional_call
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet.datasets import make_sample_dataset
+from tests.external_configs import read_metafiles_once
 from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
 
 torch.set_num_threads(2)
+read_metafiles_once()
 
 
 @pytest.fixture(autouse=True)

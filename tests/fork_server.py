@@ -79,12 +79,24 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # what an import prints is no answer
     exec(f'import {IMPORTS}')
+    _read_metafiles()
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
         if child == 0:
             _become(request)
         print(json.dumps(_wait(child, request['timeout'])), file=answers, flush=True)
+
+
+def _read_metafiles() -> None:
+    """Read what the tools' configs make MMEngine read, before the first fork."""
+    from mmengine.config import Config
+
+    from tests.external_configs import read_metafiles_once
+
+    read_metafiles_once()
+    for config in ('configs/faster_rcnn_r50_coco.py', 'configs/pretrain/r50_cifar10.py'):
+        Config.fromfile(ROOT / config)
 
 
 def _become(request: dict) -> None:

@@ -1,15 +1,12 @@
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
-from modelindex.load_model_index import load
 from rich.console import Console
 
 from ean_mmdet.analysis import Table, model_zoo, paper_table
 from ean_mmdet.analysis.against_paper import difference
 from ean_mmdet.analysis.model_zoo import FOLDERS
 from ean_mmdet.analysis.paper_tables import TABLES
-from ean_mmdet.engine import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
@@ -109,45 +106,3 @@ def test_table():
     with console.capture() as capture:
         console.print(table.rich())
     assert 'Nets' in capture.get() and '│ a   │    1.5 │' in capture.get() and 'A note.' in capture.get()
-
-
-# model-index.yml and the metafile
-
-
-@pytest.fixture(scope='module')
-def models():
-    index = load(str(ROOT / 'model-index.yml'))
-    index.build_models_with_collections()
-    return {model.name: model for model in index.models}
-
-
-def test_metafile_has_every_config(models):
-    assert set(models) == set(FILES)
-    for name, model in models.items():
-        assert model.config == FILES[name].relative_to(ROOT).as_posix()
-        assert model.in_collection in ('EAN', 'ELA', 'AN')
-
-
-def test_metafile_agrees_with_the_configs(models):
-    for name, model in models.items():
-        config = Config.fromfile(FILES[name])
-        metadata = model.data['Metadata'].data
-        network = build_model(config)
-        assert metadata['Parameters'] == sum(p.numel() for p in network.parameters()), name
-        types = {type(module).__name__ for module in network.modules()}
-        assert set(metadata['Architecture']) <= types, name
-        dataset = 'COCO 2017' if 'Coco' in config.val_dataloader.dataset.type else 'Pascal VOC'
-        assert metadata['Training Data'] == dataset, name
-
-
-def test_metafile_has_the_papers_results(models):
-    rows = {row.config: (number, row) for number in (4, 5) for group in TABLES[number].groups for row in group}
-    for name, model in models.items():
-        if name not in rows:
-            assert 'Results' not in model.data, f'{name}: no result of ours or of the paper'
-            continue
-        number, row = rows[name]
-        metrics = model.data['Results'].data[0].data['Metrics']
-        assert {key: str(value) for key, value in metrics.items()} == {
-            f'{metric} (paper, Table {number})': value for metric, value in row.metrics.items()
-        }
