@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,10 @@ INSTALLED = Path(np.__file__).parents[1]
 
 
 def link_packages(folder: Path, *names: str) -> Path:
-    """Link packages, and all that they require, into a folder."""
-    seen, queue = set(), list(names)
+    """Link packages, named as they are imported, and all that they require, into a folder."""
+    # MMEngine may be the fork's, which has the import name and another one of its own
+    providers = packages_distributions()
+    seen, queue = set(), [providers.get(name, [name])[0] for name in names]
     while queue:
         name = re.split(r'[^\w.-]', queue.pop())[0].lower().replace('_', '-')
         if name in seen:
