@@ -29,7 +29,7 @@ def paper_table(number: int, configs: Path, progress: Callable[[str], object] = 
     rows = []
     for counted in count_table(number, configs):
         progress(counted.row.name)
-        rows.append(_detection_cells(counted) if counted.row.operations is None else _classification_cells(counted))
+        rows.append(_classification_cells(counted) if counted.row.operations else _detection_cells(counted))
     metrics = tuple(f'{metric} (paper)' for metric in TABLES[number].groups[0][0].metrics)
     params = ('Params (M)', 'paper', 'difference')
     if TABLES[number].groups[0][0].operations:
@@ -42,15 +42,15 @@ def paper_table(number: int, configs: Path, progress: Callable[[str], object] = 
 
 def _classification_cells(counted: CountedRow) -> tuple[str, ...]:
     row, complexity = counted.row, counted.complexity
-    unit = row.operations[-1]
+    figure, unit = row.operations[:-1], row.operations[-1]
     return (
         row.name,
         f'{complexity.params / 1e6:.4f}',
         row.params,
         difference(complexity.params, row.params, 'M'),
         f'{complexity.operations / UNITS[unit]:.{3 if unit == "M" else 4}f} {unit}',
-        f'{row.operations[:-1]} {unit}',
-        difference(complexity.operations, row.operations[:-1], unit),
+        f'{figure} {unit}',
+        difference(complexity.operations, figure, unit),
         *row.metrics.values(),
     )
 

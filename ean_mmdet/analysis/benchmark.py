@@ -21,7 +21,7 @@ from .benchmark_ops import PlainEAN
 from .timing import DTYPES, LAYOUTS, environment, interleave, peak_memory, synchronize
 
 # What a module needs said beside its channels; the groups are those that the paper has for the network.
-OPTIONS = {
+OPTIONS: dict[str, dict[str, int | None]] = {
     'SE': dict(ratio=16),
     'CBAM': dict(ratio=16),
     'CA': dict(ratio=24),
@@ -119,10 +119,10 @@ def benchmark(
         trained on one image, so with a batch of 1 it has inference alone.
     """
     build, default_shape = BACKBONES[backbone]
-    shape = tuple(shape or default_shape)
+    height, width = shape or default_shape
     chosen = [PLAIN, *(name for name in names or modules(backbone) if name != PLAIN)]
     place = torch.device(device)
-    images = torch.randn(batch, 3, *shape, device=place).to(memory_format=LAYOUTS[layout])
+    images = torch.randn(batch, 3, height, width, device=place).to(memory_format=LAYOUTS[layout])
     networks = {}
     for name in chosen:
         torch.manual_seed(0)
@@ -138,7 +138,7 @@ def benchmark(
         name: dict(name=name, params=sum(p.numel() for p in network.parameters()), passes={})
         for name, network in networks.items()
     }
-    passes = PASSES if training else {'inference': _inference}
+    passes: dict[str, Callable] = PASSES if training else {'inference': _inference}
     if runtime == 'onnxruntime':
         passes = {'inference': _onnxruntime}
     for pass_, prepare in passes.items():
@@ -154,8 +154,7 @@ def benchmark(
             memory[name] = peak_memory(function, place)
             progress(f'{pass_}: {name}, peak memory {memory[name] / 2**20:.0f} MiB')
         synchronize(place)
-        line = f'{pass_}: {{}} of {repeat} rounds of {len(functions)} networks'
-        times = interleave(functions, place, repeat, progress=lambda rounds, line=line: progress(line.format(rounds)))
+        times = interleave(functions, place, repeat, progress=partial(_tell, progress, pass_, repeat, len(functions)))
         for name, seconds in times.items():
             rows[name]['passes'][pass_] = dict(
                 seconds=seconds,
@@ -165,7 +164,7 @@ def benchmark(
             if memory:
                 rows[name]['passes'][pass_].update(memory=memory[name], memory_ratio=memory[name] / memory[PLAIN])
     settings = dict(
-        backbone=backbone, shape=list(shape), device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat,
+        backbone=backbone, shape=[height, width], device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat,
         compiled=compiled, runtime=runtime,
     )  # fmt: skip
     return dict(environment=environment(place), settings=settings, rows=list(rows.values()))
@@ -211,7 +210,7 @@ def _onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Call
     graph = Features(folded(network))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'backbone.onnx')
-        export_onnx(graph, tuple(images.shape[2:]), path, {})
+        export_onnx(graph, (images.shape[2], images.shape[3]), path, {})
         session, _ = load_exported(path)
     array = images.contiguous().numpy()
     return lambda: session.run(None, dict(images=array))
@@ -235,7 +234,7 @@ def _training(network: nn.Module, images: Tensor, dtype: torch.dtype, norm_eval:
     return run
 
 
-PASSES = {
+PASSES: dict[str, Callable] = {
     'inference': _inference,
     'training': _training,
     'training, norm_eval': partial(_training, norm_eval=True),
@@ -326,9 +325,13 @@ def _draw(axes: Axes, rows: list[dict], pass_: str) -> None:
     axes.grid(alpha=0.25)
 
 
+def _tell(progress: Callable[[str], None], pass_: str, repeat: int, networks: int, rounds: int) -> None:
+    progress(f'{pass_}: {rounds} of {repeat} rounds of {networks} networks')
+
+
 def _columns(points: list[tuple[float, float, str]], gap: float) -> list[list[tuple[float, float, str]]]:
     """Points (parameters, speed, name), apart where their parameters are more than ``gap`` apart."""
-    columns = []
+    columns: list[list[tuple[float, float, str]]] = []
     for point in sorted(points):
         if not columns or point[0] - columns[-1][-1][0] > gap:
             columns.append([])

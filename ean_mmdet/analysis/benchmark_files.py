@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def benchmark_files(paths: Sequence[Path], batch: int = 1, repeat: int = 10) -> 
     Raises:
         InputError: A file is none of ours.
     """
-    functions = {}
+    functions: dict[str, Callable[[], object]] = {}
     for path in paths:
         session, about = load_exported(path)
         shape = batch, 3, about['height'], about['width']

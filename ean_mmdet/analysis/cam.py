@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,10 +62,10 @@ class Scores(nn.Module):
         super().__init__()
         from ..deploy.networks import to_graph
 
-        self.graph = to_graph(model)
-        self.sizes = None
+        self.graph: Any = to_graph(model)
+        self.sizes: Tensor | None = None
         self.boxes = self.labels = None
-        self.seen = []
+        self.seen: list[Any] = []
         self._hooks = [
             layer.register_forward_hook(lambda _, args, output: self.seen.append(output)) for layer in layers
         ]
@@ -91,7 +92,8 @@ def default_layers(model: nn.Module) -> list[str]:
     Raises:
         InputError: The backbone is of a kind that isn't known here.
     """
-    backbone, prefix = model.backbone, 'backbone.'
+    backbone: Any = model.backbone
+    prefix = 'backbone.'
     if hasattr(backbone, 'backbone'):  # WithAttention
         backbone, prefix = backbone.backbone, 'backbone.backbone.'
     lists = (getattr(backbone, attribute, None) for attribute in ('res_layers', 'stages', 'layers'))

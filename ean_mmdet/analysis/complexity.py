@@ -12,6 +12,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmdet.models.detectors import BaseDetector, TwoStageDetector
@@ -30,17 +31,17 @@ except ImportError as error:
 ATTENTION = (*GATES, *NORMS)
 
 
-def _count_global_pool(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+def _count_global_pool(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
     batch, channels, height, width = inputs[0].shape
     module.total_ops += batch * channels * (height * width + 1)
 
 
-def _count_half_pool(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+def _count_half_pool(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
     batch, channels, height, width = inputs[0].shape
     module.total_ops += batch * channels // 2 * (height * width + 1)
 
 
-def _count_strip_pools(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+def _count_strip_pools(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
     batch, channels, height, width = inputs[0].shape
     module.total_ops += batch * channels * (height * (width + 1) + width * (height + 1))
 
@@ -147,7 +148,7 @@ class ComplexityCounter:
         return next((RULES[cls] for cls in type(module).__mro__ if cls in RULES), None)
 
     @staticmethod
-    def _operations(modules: Iterable[nn.Module]) -> int:
+    def _operations(modules: Iterable[Any]) -> int:
         return int(sum(m.total_ops.item() for m in modules))
 
     def _note_output(self, module: nn.Module, inputs: tuple, output: object) -> None:

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def mask_statistics(model: nn.Module, run: Callable[[], Iterable[object]]) -> li
         run: Runs the model over the images.
     """
     found = eans(model)
-    sums = {name: [0, torch.zeros(()), torch.zeros(())] for name in found}
+    sums: dict[str, list[Any]] = {name: [0, torch.zeros(()), torch.zeros(())] for name in found}
 
     def note(name: str) -> Callable:
         def hook(module: EAN, args: tuple, output: Tensor) -> None:
@@ -96,9 +97,8 @@ def mask_statistics(model: nn.Module, run: Callable[[], Iterable[object]]) -> li
         deviation = (squares / count - mean.square()).clamp_min(0).sqrt().mean().item()
         norm = fold(Vectors(ean.weight, torch.zeros_like(ean.bias), torch.ones_like(ean.alpha),
                             torch.zeros_like(ean.delta), ean.weight_norm), ean.eps)[0]  # fmt: skip
-        omega = norm / ean.weight
-        vectors = (vector.detach().clone() for vector in (ean.alpha, ean.delta, omega))
-        statistics.append(MaskStatistics(name, *vectors, mean.float(), deviation, mean.std().item()))
+        alpha, delta, omega = (vector.detach().clone() for vector in (ean.alpha, ean.delta, norm / ean.weight))
+        statistics.append(MaskStatistics(name, alpha, delta, omega, mean.float(), deviation, mean.std().item()))
     return statistics
 
 

@@ -26,14 +26,14 @@ class PaperRow:
         config: The row's config, its path under ``configs/`` without ``.py``.
         params: Parameters as the paper prints them, in millions.
         metrics: The paper's accuracies by name.
-        operations: Operations as the paper prints them, with their unit, ``'343.66M'``; None where it prints none.
+        operations: Operations as the paper prints them, with their unit, ``'343.66M'``; empty where it prints none.
     """
 
     name: str
     config: str
     params: str
     metrics: dict[str, str]
-    operations: str | None = None
+    operations: str = ''
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -59,7 +60,7 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str], metric: str | None, s
     for index, run in enumerate(runs):
         colour = COLOURS[index % len(COLOURS)]
         stroke = STROKES[index // len(COLOURS) % len(STROKES)]
-        style = dict(color=colour, linestyle=stroke, linewidth=1.6)
+        style: dict[str, Any] = dict(color=colour, linestyle=stroke, linewidth=1.6)
         handles.append(Line2D([], [], **style))
         for axes, points, name in zip(panels, (run.validation, run.training, run.training), (metric, 'loss', 'lr')):
             places, values = series(points, name, by_epoch)
@@ -105,7 +106,7 @@ def plot_against(outcomes: Sequence[Outcome], key: str, metric: str) -> Figure:
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(str(outcome.value), []).append(outcome)
-    values = [group[0].value for group in groups.values()]
+    values: list[Any] = [group[0].value for group in groups.values()]
     numbers = all(_is_number(value) for value in values)
     places = values if numbers else list(range(len(values)))
     means = [sum(outcome.metric for outcome in group) / len(group) for group in groups.values()]
@@ -114,10 +115,18 @@ def plot_against(outcomes: Sequence[Outcome], key: str, metric: str) -> Figure:
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
     _dress(axes)
-    style = dict(color=COLOURS[0], linewidth=1.8, marker='o', markersize=7)
+    style: dict[str, Any] = dict(color=COLOURS[0], linewidth=1.8, marker='o', markersize=7)
     axes.plot(places, means, **style, linestyle='-' if numbers else '', label='mean', zorder=3)
     if repeats:
-        axes.scatter(*zip(*repeats), s=28, color=COLOURS[1], linewidths=0, label='one of several runs', zorder=2)
+        axes.scatter(
+            [x for x, _ in repeats],
+            [y for _, y in repeats],
+            s=28,
+            color=COLOURS[1],
+            linewidths=0,
+            label='one of several runs',
+            zorder=2,
+        )
         axes.legend(frameon=False, fontsize=SMALL_TEXT)
     for place, mean, group in zip(places, means, groups.values()):
         axes.annotate(

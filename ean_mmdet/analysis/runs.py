@@ -8,10 +8,11 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
@@ -38,7 +39,7 @@ class Point:
 
     def at(self, by_epoch: bool) -> float:
         """The place in epochs or in iterations."""
-        return self.epoch if by_epoch else self.iteration
+        return self.epoch if by_epoch and self.epoch is not None else self.iteration
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ def read_run(path: str | os.PathLike) -> Run:
         InputError: There is no such folder, no log in it, or a log that cannot be read.
     """
     path = Path(path)
-    training, validation, notes, config = [], [], [], None
+    training: list[Point] = []
+    validation: list[Point] = []
+    notes: list[str] = []
+    config = None
     for file in _logs(path):
         lines, broken = _read_lines(file)
         if broken:
@@ -209,7 +213,7 @@ def config_value(run: Run, key: str) -> object:
 def _settings(value: object, prefix: str = '') -> Iterator[tuple[str, object]]:
     """The settings in a config with their dotted keys; a list without groups in it is one setting."""
     if isinstance(value, dict) and (value or not prefix):
-        items = value.items()
+        items: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
         items = enumerate(value)
     else:
@@ -246,7 +250,7 @@ def _folder(path: Path) -> Path:
 def _read_lines(file: Path) -> tuple[list[dict], bool]:
     """The lines of a ``scalars.json``, and whether the last was cut off, as when a run is killed while it writes."""
     texts = file.read_text(encoding='utf-8', errors='replace').rstrip().split('\n')
-    lines = []
+    lines: list[dict] = []
     for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text) if text.strip() else {}
@@ -310,13 +314,13 @@ def _epoch_length(file: Path, steps: list[dict]) -> int:
     """Iterations in an epoch: as the text log says, else as far as the lines of training tell."""
     for log in sorted(_folder(file).glob('*.log')):
         with log.open(encoding='utf-8', errors='replace') as text:
-            for line in text:
-                match = re.search(r'Epoch\(train\)\s*\[\s*\d+\]\[\s*\d+/(\d+)\]', line)
+            for written in text:
+                match = re.search(r'Epoch\(train\)\s*\[\s*\d+\]\[\s*\d+/(\d+)\]', written)
                 if match:
                     return int(match[1])
     if not steps:
         return 1  # nothing to place but the validation before the first step
-    first = {}
+    first: dict[int, int] = {}
     for line in steps:
         if 'epoch' not in line:
             raise InputError(f'{file} counts epochs but its lines name none: log_processor.by_epoch was False')
@@ -367,9 +371,9 @@ def _save_best(config: Config | None) -> list[str]:
     return [key for key in ([wanted] if isinstance(wanted, str) else wanted) if key != 'auto']
 
 
-def _get(config: Config | None, *keys: str, default: object = None) -> object:
+def _get(config: Config | None, *keys: str, default: Any = None) -> Any:
     """A setting that may be missing, or whose group may be."""
-    value = config
+    value: Any = config
     for key in keys:
         value = value.get(key) if hasattr(value, 'get') else None
     return default if value is None else value

@@ -36,7 +36,8 @@ def interleave(
             Defaults to 0.005.
         progress: Called with the number of rounds done, after each. Defaults to doing nothing.
     """
-    names, times = list(functions), {name: [] for name in functions}
+    names = list(functions)
+    times: dict[str, list[float]] = {name: [] for name in functions}
     calls = {}
     for name, function in functions.items():
         function()
@@ -56,12 +57,12 @@ def interleave(
 def _time(function: Callable[[], object], device: torch.device, calls: int) -> float:
     if device.type == 'cuda':
         torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device).zero_()
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
         function()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1e3
+        after.record()
+        after.synchronize()
+        return before.elapsed_time(after) / 1e3
     synchronize(device)
     start = time.perf_counter()
     for _ in range(calls):

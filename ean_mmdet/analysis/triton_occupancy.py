@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import triton
@@ -64,7 +65,7 @@ def compile_kernels(
         plan = make_plan(torch.Size(shape), channels_last, maps, PROGRAMS_OF_DEVICE)
         tile = dict(CHANNELS_LAST=channels_last, PLANES=plan.planes, PIXELS=plan.pixels, ALIGN=plan.align)
         whole = dict(NORM=True, WHOLE=plan.whole)
-        chosen = (
+        chosen: tuple[tuple[Any, dict], ...] = (
             (kernels.forward_kernel, dict(whole, RELU=True)),
             (kernels.moments_kernel, {}),
             (kernels.gate_kernel, dict(NORM=True, RELU=True)),
@@ -107,4 +108,5 @@ def _ptxas(ptx: str, capability: int) -> tuple[int, int]:
         command = [triton.knobs.nvidia.ptxas.path, '-v', f'--gpu-name={name}', str(file), '-o', '/dev/null']
         told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     spills = re.findall(r'(\d+) bytes spill (?:stores|loads)', told)
-    return int(re.search(r'Used (\d+) registers', told)[1]), sum(map(int, spills))
+    (registers,) = re.findall(r'Used (\d+) registers', told)
+    return int(registers), sum(map(int, spills))

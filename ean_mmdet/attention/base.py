@@ -13,7 +13,7 @@ if find_spec('mmengine') is not None:
     register = MODELS.register_module()
 else:
 
-    class BaseModule(nn.Module):
+    class BaseModule(nn.Module):  # type: ignore[no-redef]
         """A module that takes MMEngine's ``init_cfg``, which nobody reads here."""
 
         def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:

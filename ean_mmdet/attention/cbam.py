@@ -56,7 +56,8 @@ class CBAM(BaseModule):
 
         self.channel_gate = ChannelAttn(in_channels, rd_channels=in_channels // ratio, mlp_bias=False)
         self.spatial_gate = SpatialAttn(kernel_size)
-        self.spatial_gate.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.spatial_gate.add_module('conv', conv)
 
     @property
     def gate_layers(self) -> tuple[nn.Module, ...]:

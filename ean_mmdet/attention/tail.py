@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as torch_module
 
 from ..ops import batch_norm_gate
 from .checks import check_feature_map
@@ -21,7 +21,11 @@ def untouched(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
         or 'forward' in module.__dict__
-        or _has_any_global_hook()
+        # those of all modules; a forward hook that is always called is among the first
+        or torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
     )
 
 
@@ -48,20 +52,20 @@ def tail(
         owned: Whether nobody else sees ``z``, so that the result may be written over it where no gradient is recorded.
             Defaults to False.
     """
-    ean = plugins[-1] if plugins else None
-    fused = type(ean) is EAN and untouched(ean)
-    if fused and activation is not None:
-        fused = type(activation) is nn.ReLU and untouched(activation)
+    last = plugins[-1] if plugins else None
+    ean = last if type(last) is EAN and untouched(last) else None
+    if activation is not None and not (type(activation) is nn.ReLU and untouched(activation)):
+        ean = None
     # Asked here: checkpointing may turn gradients off for a part of the block, which then needs its input again.
     inplace = owned and not torch.is_grad_enabled()
     name = None if activation is None else 'relu'
-    if fused and len(plugins) == 1 and type(norm) is nn.BatchNorm2d and untouched(norm):
+    if ean is not None and len(plugins) == 1 and type(norm) is nn.BatchNorm2d and untouched(norm):
         return _batch_norm_ean(z, norm, ean, identity, name, inplace)
     if norm is not None:
         z, inplace = norm(z), not torch.is_grad_enabled() and untouched(norm)
-    for plugin in plugins[:-1] if fused else plugins:
+    for plugin in plugins if ean is None else plugins[:-1]:
         z, inplace = plugin(z), False
-    if fused:
+    if ean is not None:
         return ean(z, identity, name, inplace)
     if identity is not None:
         z = z + identity

@@ -21,6 +21,8 @@ class ANBottleneck(Bottleneck):
         **kwargs: Those of MMDetection's ``Bottleneck``. ``norm_cfg`` also standardizes inside the AN.
     """
 
+    norm2_name: str  # MMDetection's
+
     def __init__(self, inplanes: int, planes: int, num_mixtures: int = 10, **kwargs) -> None:
         super().__init__(inplanes, planes, **kwargs)
         delattr(self, self.norm2_name)

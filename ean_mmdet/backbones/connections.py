@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -32,7 +33,7 @@ class Switch:
 class _Within:
     """Forward pre-hook and hook of a backbone that tell its shared modules where a pass begins and ends."""
 
-    def __init__(self, modules: list[nn.Module], begins: bool) -> None:
+    def __init__(self, modules: list[Any], begins: bool) -> None:
         self.modules = modules
         self.begins = begins
 
@@ -122,13 +123,13 @@ def check_unshared(owner: str, shared: str | None, attention: type, with_cp: boo
         )
 
 
-def switches(model: nn.Module) -> tuple[nn.Module, list[Switch]]:
+def switches(model: nn.Module) -> tuple[Any, list[Switch]]:
     """The part of a model that has connections, and its switches in the order of the scheme.
 
     Raises:
         ValueError: No part has, or several have.
     """
-    found = [module for module in model.modules() if getattr(module, 'attention_switches', None)]
+    found: list[Any] = [module for module in model.modules() if getattr(module, 'attention_switches', None)]
     if len(found) != 1:
         raise ValueError(
             f'{len(found)} parts of {type(model).__name__} have attention that can be connected, and one must: '

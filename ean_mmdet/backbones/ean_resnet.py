@@ -24,6 +24,10 @@ class FusedTail:
     """
 
     switch: Switch | None = None
+    # MMDetection's
+    downsample: nn.Module | None
+    relu: nn.Module
+    with_cp: bool
 
     def branch(self, x: Tensor) -> tuple[Tensor, bool]:
         """What the last convolution gives, and whether nobody else sees it."""

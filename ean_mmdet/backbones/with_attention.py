@@ -9,6 +9,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmengine.registry import MODELS
@@ -29,7 +30,7 @@ class AfterHook:
         self.switch = switch
 
     def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self.switch.module(output) if self.switch.on else output
+        return self.switch.module(output) if self.switch.on and self.switch.module is not None else output
 
 
 class KeepHooked:
@@ -104,21 +105,21 @@ def with_attention(
         >>> backbone.update(after=r'layer\\d+\\.linear_conv\\.bn')  # instead of the paper's place
     """
     check_gate(attention)
-    with_cp = bool(backbone.get('with_cp'))
-    backbone = MODELS.build(backbone)
-    names = list(_auto_places(backbone)) if after == 'auto' else _matching(backbone, after)
+    network: Any = MODELS.build(backbone)
+    names = list(_auto_places(network)) if after == 'auto' else _matching(network, after)
     scheme = check_connections('WithAttention', shared, connections, names)
-    check_unshared('WithAttention', shared, MODELS.get(attention['type']), with_cp)
-    widths = {}
+    check_unshared('WithAttention', shared, MODELS.get(attention['type']), bool(backbone.get('with_cp')))
+    widths: dict[str, int] = {}
     for name in names:
-        widths[name] = _channels(backbone.get_submodule(name))
-        if widths[name] is None:
+        channels = _channels(network.get_submodule(name))
+        if channels is None:
             raise ValueError(
                 f'WithAttention: cannot tell how many channels {name!r} '
-                f'({type(backbone.get_submodule(name)).__name__}) gives; let `after` name a norm or a convolution'
+                f'({type(network.get_submodule(name)).__name__}) gives; let `after` name a norm or a convolution'
             )
-        owner, attribute = _attention_name(backbone, name)
-        if hasattr(backbone.get_submodule(owner), attribute):
+        widths[name] = channels
+        owner, attribute = _attention_name(network, name)
+        if hasattr(network.get_submodule(owner), attribute):
             raise ValueError(f'WithAttention: {name!r} is followed by attention already')
 
     def build(channels: int) -> nn.Module:
@@ -131,21 +132,21 @@ def with_attention(
             ) from error
 
     if shared:
-        places = [(_stage(backbone, name), widths[name]) for name in names]
-        found = share(backbone, places, scheme, build)
+        places = [(_stage(network, name), widths[name]) for name in names]
+        found = share(network, places, scheme, build)
     else:
         found = []
         for name, on in zip(names, scheme):
-            owner, attribute = _attention_name(backbone, name)
+            owner, attribute = _attention_name(network, name)
             found.append(Switch(build(widths[name]) if on else None, on))
             if on:
-                backbone.get_submodule(owner).add_module(attribute, found[-1].module)
+                network.get_submodule(owner).add_module(attribute, found[-1].module)
     keep_hooked = KeepHooked({name: switch for name, switch in zip(names, found) if switch.on})
-    keep_hooked(backbone, ())
-    backbone.register_forward_pre_hook(keep_hooked)
-    backbone.attention_switches, backbone.attention_blocks = found, names
-    backbone.train(backbone.training)  # where backbones freeze their stages
-    return backbone
+    keep_hooked(network, ())
+    network.register_forward_pre_hook(keep_hooked)
+    network.attention_switches, network.attention_blocks = found, names
+    network.train(network.training)  # where backbones freeze their stages
+    return network
 
 
 def check_gate(attention: dict) -> None:
@@ -192,7 +193,7 @@ def _last_norm(name: str, layer: nn.Module) -> str:
     return name
 
 
-def _vgg_places(vgg: nn.Module) -> list[str]:
+def _vgg_places(vgg: Any) -> list[str]:
     layers = list(vgg.features.children())
     # MMPretrain's VGG is made of ConvModules, mmcv's of convolutions, norms and activations.
     return [
@@ -203,7 +204,7 @@ def _vgg_places(vgg: nn.Module) -> list[str]:
 
 
 # By the last two parts of a block's class name: the layers in it that attention follows.
-PLACES: dict[str, Callable[[nn.Module], list[str]]] = {
+PLACES: dict[str, Callable[[Any], list[str]]] = {
     'vgg.VGG': _vgg_places,
     'resnet.BasicBlock': lambda block: [block.norm2_name],
     'resnet.Bottleneck': lambda block: [block.norm3_name],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -67,10 +68,16 @@ class Fit:
         return ', '.join(parts)
 
 
-def measure_fit(model: nn.Module, weights: dict) -> Fit:
-    """Compare a model's parameters with a checkpoint's weights, by key and shape."""
+def _unwrapped(model: Any) -> nn.Module:
+    """The model without distributed training's and test-time augmentation's wrappers."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
+    return model
+
+
+def measure_fit(model: nn.Module, weights: dict) -> Fit:
+    """Compare a model's parameters with a checkpoint's weights, by key and shape."""
+    model = _unwrapped(model)
     own = dict(model.named_parameters(remove_duplicate=False))
     buffers = {key for key, _ in model.named_buffers(remove_duplicate=False)}
     theirs = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
@@ -128,8 +135,7 @@ def check_fit(model: nn.Module, checkpoint: object, source: str, whole: bool = F
     fit = measure_fit(model, weights)
     if fit.whole:
         return
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = _unwrapped(model)
     kind = type(model).__name__
     if fit.share < LEAST_SHARE or (whole and (fit.mismatched or fit.share < 0.9)):
         if fit.share == 0 and not fit.mismatched:

@@ -18,6 +18,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +81,9 @@ def initial_mask(gate: nn.Module, channels: int) -> float | None:
         if not isinstance(y, Tensor) or y.shape != x.shape:
             return None
         masks.append((y / x)[x.abs() > 0.1].double())
-    masks = torch.cat(masks)
-    mask = masks.median().item()
-    return mask if mask > 0 and (masks - mask).abs().max().item() <= tolerance * mask else None
+    measured = torch.cat(masks)
+    mask = measured.median().item()
+    return mask if mask > 0 and (measured - mask).abs().max().item() <= tolerance * mask else None
 
 
 def zero_gate_layers(gate: nn.Module) -> None:
@@ -185,15 +186,16 @@ def lift(model: nn.Module, gates: dict[str, Gate]) -> dict[str, float]:
     """
     factors: dict[str, float] = defaultdict(lambda: 1.0)
     for name, gate in gates.items():
-        if gate.mask == 1:
+        if gate.mask is None or gate.mask == 1:
             continue
-        if None in gate.norms:
+        norms = [norm for norm in gate.norms if norm is not None]
+        if len(norms) < len(gate.norms):
             raise InputError(
                 f'{name} has no norm with weight and bias right in front of it to scale by {1 / gate.mask:g}: there is '
                 f'none, or something other than an activation like ReLU stands between. Put the attention right after '
                 f"a norm, or load the checkpoint without the lift by init_cfg=dict(type='Pretrained', …)"
             )
-        for norm in gate.norms:
+        for norm in norms:
             factors[norm] /= gate.mask
     expected = _features(model, gates)
     modules = dict(model.named_modules())
@@ -217,7 +219,7 @@ def _features(model: nn.Module, undone: dict[str, Gate] | None = None) -> list[T
     run = getattr(model, 'extract_feat', model)
     with contextlib.ExitStack() as stack:
         for gate in (undone or {}).values():
-            hook = gate.module.register_forward_pre_hook(_divide(gate.mask))
+            hook = gate.module.register_forward_pre_hook(_divide(1 if gate.mask is None else gate.mask))
             stack.callback(hook.remove)
         stack.enter_context(_undisturbed(model))
         return list(_tensors(run(image.to(like))))
@@ -237,7 +239,7 @@ def _tensors(value: object) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _scale(modules: dict[str, nn.Module], factors: dict[str, float]) -> None:
+def _scale(modules: dict[str, Any], factors: dict[str, float]) -> None:
     with torch.no_grad():
         for name, factor in factors.items():
             modules[name].weight.mul_(factor)

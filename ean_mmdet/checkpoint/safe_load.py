@@ -15,7 +15,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any, Union
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -27,9 +27,9 @@ from ..errors import InputError
 try:
     from numpy._core import multiarray
 except ImportError:  # NumPy 1
-    from numpy.core import multiarray
+    from numpy.core import multiarray  # type: ignore[no-redef]
 
-MapLocation = Union[str, torch.device, Callable, None]
+MapLocation = str | torch.device | Callable | None
 
 
 class _PickledHistory:
@@ -47,7 +47,7 @@ def _no_method(owner: Any, name: str) -> None:
         raise pickle.UnpicklingError(f'refused to look up {name!r} in {owner!r}: only a HistoryBuffer may')
 
 
-def _safe_names() -> list[tuple[Any, str]]:
+def _safe_names() -> list[Any]:
     """The names a checkpoint of mmengine's may use beyond PyTorch's own, and what each is bound to."""
     names = [(_PickledHistory, 'mmengine.logging.history_buffer.HistoryBuffer'), (_no_method, 'builtins.getattr')]
     names += [(np.ndarray, 'numpy.ndarray'), (np.dtype, 'numpy.dtype')]
@@ -62,9 +62,6 @@ def _safe_names() -> list[tuple[Any, str]]:
 
 @contextlib.contextmanager
 def safe_loading() -> Iterator[None]:
-    if not hasattr(torch.serialization, 'safe_globals'):  # PyTorch < 2.5 cannot be told names
-        yield
-        return
     with torch.serialization.safe_globals(_safe_names()):
         yield
 
@@ -79,12 +76,14 @@ def restore_history(checkpoint: Any) -> Any:
     """Put ``HistoryBuffer`` objects back where a checkpoint has their numbers."""
     hub = checkpoint.get('message_hub') if isinstance(checkpoint, dict) else None
     scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
-    for key, value in scalars.items() if isinstance(scalars, dict) else ():
+    if not isinstance(scalars, dict):
+        return checkpoint
+    for key, value in scalars.items():
         if isinstance(value, _PickledHistory):
             value = vars(value)
         if isinstance(value, dict) and value.keys() == {'log_history', 'count_history', 'max_length'}:
             arrays = (np.asarray(value[name], dtype=float) for name in ('log_history', 'count_history'))
-            hub['log_scalars'][key] = HistoryBuffer(*arrays, max_length=value['max_length'])
+            scalars[key] = HistoryBuffer(*arrays, max_length=value['max_length'])
     return checkpoint
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from mmengine.logging import print_log
 from mmengine.model import update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
@@ -76,39 +75,20 @@ def warm_start(
             modules and lacks others; the weight norm of its EANs isn't the model's; or the network can't be made to
             compute what it did.
     """
-    own = model.state_dict(keep_vars=True)
-    found = match(weights, own, name)
+    found = match(weights, model.state_dict(), name)
     if found.authors_ean:
         _check_weight_norm(model, name)
+    # Whether a network computes what it did shows when it runs: planned and checked on a copy.
+    planned = copy.deepcopy(model)
+    report = _plan(planned, found, zero_init_gate, name)
+    model.load_state_dict(planned.state_dict())
+    return report
+
+
+def _plan(model: nn.Module, found: Match, zero_init_gate: bool, name: str) -> Report:
+    """Load what was found, scale the norms in front of the new gates, and check what the network computes then."""
+    own = model.state_dict(keep_vars=True)
     declared, others, loaded = _new_modules(model, own, found, name)
-    with _as_it_was_on_refusal(own):
-        return _load(model, own, found, declared, others, loaded, zero_init_gate, name)
-
-
-@contextlib.contextmanager
-def _as_it_was_on_refusal(own: dict[str, Tensor]) -> Iterator[None]:
-    """Whether a network computes what it did shows when it is run with the weights: put the old ones back if not."""
-    before = {key: tensor.detach().clone() for key, tensor in own.items()}
-    try:
-        yield
-    except BaseException:
-        with torch.no_grad():
-            for key, tensor in own.items():
-                tensor.copy_(before[key])
-        raise
-
-
-def _load(
-    model: nn.Module,
-    own: dict[str, Tensor],
-    found: Match,
-    declared: dict[str, nn.Module],
-    others: dict[str, nn.Module | None],
-    loaded: list[str],
-    zero_init_gate: bool,
-    name: str,
-) -> Report:
-    """Load what was found, and scale the norms in front of the new gates."""
     model.load_state_dict(found.tensors, strict=False)
     if loaded:
         others = dict.fromkeys(others)
@@ -173,7 +153,7 @@ class WarmStart:
         self.prefix = prefix
         self.zero_init_gate = zero_init_gate
 
-    def __call__(self, module: nn.Module) -> None:
+    def __call__(self, module: Any) -> None:
         """Initialize ``module``, its children included."""
         self._check_order(module)
         # mmengine initializes the children after this, unless they are already: what was loaded has to stay.
@@ -225,7 +205,8 @@ def _new_modules(
     lacking = set(found.lacking)
     declared: dict[str, nn.Module] = {}
     others: dict[str, nn.Module | None] = {}
-    loaded, partial = [], []
+    loaded: list[str] = []
+    partial: list[str] = []
     covered: set[str] = set()
     visited: set[nn.Module] = set()
 

@@ -205,7 +205,7 @@ def _check_voc(dataset: dict, split: str, decode: bool) -> None:
             flat += [path for xmin, ymin, xmax, ymax in sides if xmax - xmin < 1 or ymax - ymin < 1]
         except (ElementTree.ParseError, TypeError, ValueError) as error:
             raise InputError(f'{split} data: {path} is no valid VOC annotation, perhaps truncated: {error}') from error
-        found.update(box.findtext('name') for box in boxes)
+        found.update(box.findtext('name', '') for box in boxes)
     if wrong:
         raise InputError(f'{split} data: {len(wrong)} boxes have NaN or infinity, the first in {wrong[0]}')
     classes = _classes(dataset)
@@ -227,7 +227,7 @@ def _check_voc(dataset: dict, split: str, decode: bool) -> None:
 
 
 def _sides(box: ElementTree.Element) -> tuple[float, ...]:
-    return tuple(float(box.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+    return tuple(float(box.findtext(f'bndbox/{side}', '')) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
 
 
 def _check_class_folders(dataset: dict, split: str, decode: bool) -> None:

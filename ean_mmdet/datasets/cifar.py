@@ -5,6 +5,7 @@ It builds on MMPretrain, which is why importing `ean_mmdet` alone doesn't import
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import URLError
 
@@ -31,13 +32,21 @@ class FolderOrBinary:
             size; or there is nothing in ``data_root`` and it can't be downloaded either.
     """
 
+    # MMPretrain's
+    data_prefix: dict[str, str]
+    split: str
+    base_name: str
+    base_folder: str
+    url: str
+    CLASSES: Sequence[str]
+
     def load_data_list(self) -> list[dict]:
         """Load the images and their labels: ``[dict(img=…, gt_label=…), …]``."""
         folder = Path(self.data_prefix['root'], self.split)
         if folder.is_dir():
             return self._load_folder(folder)
         try:
-            return super().load_data_list()
+            return super().load_data_list()  # type: ignore[misc]
         except (URLError, OSError, RuntimeError, AssertionError) as error:
             raise InputError(
                 f'no {self.base_name} in {self.data_prefix["root"]}: neither {folder}/{self.CLASSES[0]}/… (a folder of '

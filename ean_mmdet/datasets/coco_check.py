@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
@@ -53,7 +55,7 @@ def _is_id(value: object) -> bool:
 
 
 def _is_size(value: object) -> bool:
-    return _is_id(value) and not isinstance(value, str) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _is_number(value: object) -> bool:
@@ -65,13 +67,13 @@ def _is_name(value: object) -> bool:
 
 
 # The keys that an entry must have and, of these and others, what their values must be.
-REQUIRED = {
+REQUIRED: dict[str, dict[str, Callable | None]] = {
     'images': dict(id=_is_id, file_name=_is_name, width=_is_size, height=_is_size),
     'categories': dict(id=_is_id, name=_is_name),
     'annotations': dict(id=_is_id, image_id=_is_id, category_id=_is_id, bbox=None, area=_is_number),
 }
-OPTIONAL = {'annotations': dict(iscrowd=lambda value: value in (0, 1))}
-MEANT = {
+OPTIONAL: dict[str, dict[str, Callable | None]] = {'annotations': dict(iscrowd=lambda value: value in (0, 1))}
+MEANT: dict[Callable | None, str] = {
     _is_id: 'a whole number or a string', _is_size: 'a whole number from 1 on', _is_name: 'a string',
     _is_number: 'a number',
 }  # fmt: skip
@@ -80,7 +82,7 @@ MEANT = {
 def _wrong_types(kind: str, entry: dict) -> str | None:
     """The keys of an entry whose values are of a wrong type."""
     checks = {**REQUIRED[kind], **OPTIONAL.get(kind, {})}
-    wrong = [key for key, check in checks.items() if check and key in entry and not check(entry[key])]
+    wrong = [key for key, check in checks.items() if check is not None and key in entry and not check(entry[key])]
     return ', '.join(f'{key} is not {MEANT.get(checks[key], "0 or 1")}' for key in wrong) or None
 
 
@@ -93,13 +95,15 @@ def find_problems(content: dict, evaluated: bool = False) -> tuple[Counter, Coun
         content: The annotation file's, see :func:`read_coco`.
         evaluated: Whether it is to evaluate on, for which pycocotools needs ``iscrowd``. Defaults to False.
     """
-    errors, warnings, examples = Counter(), Counter(), {}
+    errors: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
+    examples: dict[str, Any] = {}
 
     def note(where: Counter, kind: str, example: object) -> None:
         where[kind] += 1
         examples.setdefault(kind, str(example)[:160])
 
-    images = {}
+    images: dict[Any, dict] = {}
     for image in content['images']:
         if image['id'] in images:
             note(errors, 'image ids given twice', f'{image["id"]}: {images[image["id"]]} and {image["file_name"]}')

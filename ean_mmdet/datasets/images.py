@@ -91,7 +91,7 @@ def _inspect(path: Path, decode: bool) -> tuple[int, int] | str:
         return 'empty'
     try:
         with Image.open(path) as image:
-            size, end = image.size, ENDS.get(image.format)
+            size, end = image.size, ENDS.get(image.format or '')
         # Without its end a file may still be good enough for OpenCV, which is what reads it in training.
         if (decode or (end and not _ends(path, end))) and cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is None:
             return 'damaged or truncated'
@@ -155,4 +155,5 @@ def require_images(
     problem = describe_problems(results, str(source))
     if problem:
         raise InputError(f'{split} data: {problem}')
-    return {name: results[folder / name] for name in names}
+    sizes = {name: results[folder / name] for name in names}
+    return {name: size for name, size in sizes.items() if isinstance(size, tuple)}  # all of them

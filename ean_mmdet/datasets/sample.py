@@ -75,7 +75,8 @@ def draw_image(generator: np.random.Generator, size: tuple[int, int]) -> tuple[I
         parts included), ``area`` (of the whole object, in square pixels) and ``visible`` (fraction not hidden).
     """
     image = _background(generator, size)
-    masks, names = [], []
+    masks: list[tuple[Image.Image, Image.Image]] = []  # of the whole object, and of what is seen of it
+    names = []
     for _ in range(generator.integers(1, 7)):
         name = CLASSES[generator.integers(len(CLASSES))]
         mask = _shape_mask(generator, size, name)
@@ -153,7 +154,7 @@ def _outline(name: str) -> np.ndarray:
 
 def _to_coco(objects: dict[int, list[dict]], size: tuple[int, int]) -> dict:
     images = [dict(id=index, file_name=f'{index:06d}.jpg', width=size[0], height=size[1]) for index in objects]
-    annotations = []
+    annotations: list[dict] = []
     for index, boxes in objects.items():
         for box in boxes:
             x1, y1, x2, y2 = box['bbox']

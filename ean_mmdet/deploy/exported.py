@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..errors import InputError
 from .onnx_export import METADATA
 
 
-def load_exported(path: str | Path) -> tuple[object, dict]:
+def load_exported(path: str | Path) -> tuple[Any, dict]:
     """An onnxruntime session of an exported file, and its metadata.
 
     Raises:

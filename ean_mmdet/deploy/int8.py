@@ -65,8 +65,8 @@ def quantize(path: Path, out: Path, mode: str, inputs: Iterator[dict[str, np.nda
 class _Reader:
     """Inputs as onnxruntime's calibration takes them."""
 
-    def __init__(self, inputs: Iterator[dict[str, np.ndarray]]) -> None:
-        self.inputs = iter(inputs)
+    def __init__(self, inputs: Iterator[dict[str, np.ndarray]] | None) -> None:
+        self.inputs = iter(inputs or ())
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.inputs, None)

@@ -7,6 +7,7 @@ score of 0 and a label of -1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from mmcv.ops import RoIAlign
@@ -44,7 +45,7 @@ class Features(nn.Module):
 
     inputs = ('images',)
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.model = backbone
         self.outputs = tuple(f'map_{index}' for index in backbone.out_indices)
@@ -111,7 +112,8 @@ class SingleStage(nn.Module):
             boxes, scores, labels = self._yolox(*levels)
         else:
             found = [
-                torch.cat(parts, 1) for parts in zip(*anchored(self.model.bbox_head, *levels[:2], self.candidates))
+                torch.cat(parts, 1)
+                for parts in zip(*anchored(self.model.bbox_head, levels[0], levels[1], self.candidates))
             ]
             boxes, scores, labels = found
             boxes, scores = inside(boxes, scores, sizes, self.min_size)
@@ -190,7 +192,8 @@ class TwoStage(nn.Module):
     def _regions(self, maps: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
         """The best proposals of each image, and which of them there are."""
         head, cfg = self.model.rpn_head, self.model.test_cfg.rpn
-        levels = list(anchored(head, *head(maps), cfg.nms_pre))
+        cls_scores, bbox_preds = head(maps)
+        levels = list(anchored(head, cls_scores, bbox_preds, cfg.nms_pre))
         boxes, scores = torch.cat([level[0] for level in levels], 1), torch.cat([level[1] for level in levels], 1)
         numbers = torch.cat([torch.full_like(level[1], i) for i, level in enumerate(levels)], 1)
         boxes, scores = inside(boxes, scores, sizes, cfg.get('min_bbox_size', -1))

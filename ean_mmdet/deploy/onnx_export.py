@@ -6,6 +6,7 @@ import copy
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmcv.cnn.utils import fuse_conv_bn
@@ -48,7 +49,7 @@ def to_deploy(model: nn.Module, raw: bool = False) -> nn.Module:
 
 
 def description(
-    config: Config, graph: nn.Module, classes: list[str], size: tuple[int, int], divisor: int | None = None
+    config: Config, graph: Any, classes: list[str], size: tuple[int, int], divisor: int | None = None
 ) -> dict:
     """What who runs the file has to know: task, classes, preprocessing, thresholds.
 
@@ -87,13 +88,13 @@ def size_divisor(config: Config, model: nn.Module) -> int | None:
     return max(32, config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1))
 
 
-def example(graph: nn.Module, size: tuple[int, int], batch: int = 2) -> tuple[torch.Tensor, ...]:
+def example(graph: Any, size: tuple[int, int], batch: int = 2) -> tuple[torch.Tensor, ...]:
     """Inputs of the graph."""
     images = torch.rand(batch, 3, *size)
     return (images, torch.tensor([size] * batch, dtype=torch.float32))[: len(graph.inputs)]
 
 
-def dynamic_shapes(graph: nn.Module, divisor: int | None) -> tuple[dict, ...]:
+def dynamic_shapes(graph: Any, divisor: int | None) -> tuple[dict, ...]:
     """Which sizes of the inputs are free: the batch, and with a divisor height and width, in multiples of it."""
     images = {0: torch.export.Dim('batch')}
     if divisor:
@@ -103,7 +104,7 @@ def dynamic_shapes(graph: nn.Module, divisor: int | None) -> tuple[dict, ...]:
     return (images, {0: images[0]})[: len(graph.inputs)]
 
 
-def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None) -> None:
+def export_onnx(graph: Any, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None) -> None:
     """Write a graph as ONNX, in standard operators, with a dynamic batch.
 
     Args:
@@ -135,7 +136,8 @@ def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict
             )
         except torch.onnx.errors.OnnxExporterError as error:
             causes = [line for line in str(error).splitlines() if 'Error' in line]
-            raise InputError(f'{type(graph).__name__} cannot be exported: {(causes or [error])[-1]}') from error
+            raise InputError(f'{type(graph).__name__} cannot be exported: {(causes or [str(error)])[-1]}') from error
+    assert program is not None  # with dynamo=True there is one
     model = program.model_proto
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA, json.dumps(about)
@@ -146,7 +148,7 @@ def export_onnx(graph: nn.Module, size: tuple[int, int], path: Path, about: dict
     write_whole(path, lambda partial: partial.write_bytes(model.SerializeToString()))
 
 
-def export_torch(graph: nn.Module, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None) -> None:
+def export_torch(graph: Any, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None) -> None:
     """Write a graph by ``torch.export``, a ``.pt2`` with a dynamic batch; ``torch.export.load`` loads it.
 
     A detector's has operations of this package, suppression and RoIAlign: import ``ean_mmdet.deploy`` before loading

@@ -19,6 +19,9 @@ class PlainEAN(nn.Module):
         (N, in_channels, H, W) in, the same out.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, ean: EAN) -> None:
         super().__init__()
         with torch.no_grad():

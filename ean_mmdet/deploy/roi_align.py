@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,11 +51,11 @@ def _(
     return maps[0].new_empty(rois.shape[0], maps[0].shape[1], side, side)
 
 
-def _setup(ctx: object, inputs: tuple, output: Tensor) -> None:
+def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.maps, ctx.rois, *ctx.settings = inputs
 
 
-def _backward(ctx: object, grad: Tensor) -> tuple:
+def _backward(ctx: Any, grad: Tensor) -> tuple:
     with torch.enable_grad():
         maps = [level.detach().requires_grad_() for level in ctx.maps]
         features = _by_level(maps, ctx.rois.detach(), *ctx.settings)

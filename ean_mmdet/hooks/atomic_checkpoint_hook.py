@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
@@ -22,9 +23,9 @@ ON_ERROR = ('stop', 'continue')
 class _Later:
     """A file backend whose removals wait."""
 
-    def __init__(self, backend: object) -> None:
+    def __init__(self, backend: Any) -> None:
         self._backend = backend
-        self._removals = []
+        self._removals: list[tuple[Callable, str]] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._backend, name)
@@ -57,6 +58,8 @@ class AtomicCheckpointHook(CheckpointHook):
     Raises:
         ValueError: ``on_error`` is unknown.
     """
+
+    file_backend: Any  # MMEngine's
 
     def __init__(self, *args, on_error: str = 'stop', **kwargs) -> None:
         if on_error not in ON_ERROR:
@@ -107,7 +110,8 @@ class AtomicCheckpointHook(CheckpointHook):
     def _written(self, runner: Runner) -> Iterator[list[bool]]:
         """Have the runner save in two steps, and tell, when it is done, whether that went well."""
         outer = 'save_checkpoint' in vars(runner)  # the best is saved, and the last once more with it
-        original, written = runner.save_checkpoint, []
+        original = runner.save_checkpoint
+        written: list[bool] = []
 
         def save(out_dir: str, filename: str, *args, **kwargs) -> None:
             if outer or not is_main_process() or '://' in str(out_dir):

@@ -35,7 +35,8 @@ def backend(z: Tensor) -> ModuleType:
     fastest = forced or ('triton' if z.is_cuda else 'cpp')
     obstacle = (_triton_obstacle if fastest == 'triton' else _cpp_obstacle)(z)
     if obstacle is None:
-        return _triton() if fastest == 'triton' else norm_gate_cpp
+        triton = _triton() if fastest == 'triton' else None
+        return norm_gate_cpp if triton is None else triton
     if forced:
         raise RuntimeError(f'EAN_BACKEND={forced} can not run here: {obstacle}')
     if fastest == 'cpp' and z.dtype in TYPES and z.device.type == 'cpu':

@@ -33,18 +33,18 @@ class Vectors(NamedTuple):
 def fold(vectors: Vectors, eps: float) -> tuple[Tensor, Tensor]:
     """The scale and the shift, differentiable."""
     weight, bias, alpha, delta, _ = vectors
-    if weight is None:
+    if weight is None or bias is None:
         return alpha.contiguous(), delta.contiguous()
-    adapted = alpha * weight * _inverse_norm(vectors, eps)
+    adapted = alpha * weight * _inverse_norm(weight, vectors.weight_norm, eps)
     return adapted * weight, torch.addcmul(delta, adapted, bias)
 
 
 def fold_gradients(vectors: Vectors, eps: float, dscale: Tensor, dshift: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of γ, β, α and δ from those of scale and shift."""
     weight, bias, alpha, _, weight_norm = vectors
-    if weight is None:
+    if weight is None or bias is None:
         return None, None, dscale, dshift
-    inverse_norm = _inverse_norm(vectors, eps)
+    inverse_norm = _inverse_norm(weight, weight_norm, eps)
     adapted = alpha * weight * inverse_norm
     common = torch.addcmul(dscale * weight, dshift, bias) * inverse_norm
     dalpha = common * weight
@@ -59,10 +59,9 @@ def fold_gradients(vectors: Vectors, eps: float, dscale: Tensor, dshift: Tensor)
     return dweight, dshift * adapted, dalpha, dshift
 
 
-def _inverse_norm(vectors: Vectors, eps: float) -> Tensor:
-    weight = vectors.weight
-    if vectors.weight_norm == 'l2':
+def _inverse_norm(weight: Tensor, weight_norm: str, eps: float) -> Tensor:
+    if weight_norm == 'l2':
         return (torch.dot(weight, weight) + eps).rsqrt()
-    if vectors.weight_norm == 'rms':
+    if weight_norm == 'rms':
         return (torch.dot(weight, weight) / len(weight) + eps).rsqrt()
     return (weight.abs().mean() + eps).reciprocal()

@@ -9,15 +9,19 @@ operator of :mod:`.operator`, whose implementations :mod:`.backends` chooses fro
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
-from torch.nn.functional import _verify_batch_size as verify_batch_size
+from torch.nn.functional import _verify_batch_size as verify_batch_size  # type: ignore[attr-defined]
 
 from . import norm_gate_eager
 from .batch_norm import BatchNorm
 from .dtypes import arithmetic_type, in_one_type, in_type
 from .fold import WEIGHT_NORMS, Vectors
 from .operator import gate
+
+Fields = TypeVar('Fields', Vectors, BatchNorm)
 
 NO_NORM = BatchNorm(None, None, None, None, 0.0, False)
 
@@ -147,7 +151,7 @@ def batch_norm_gate(
         'batch_norm_gate', z, Vectors(weight, bias, alpha, delta, weight_norm), eps, residual, activation, inplace,
         BatchNorm(norm_weight, norm_bias, mean, var, norm_eps, training),
     )  # fmt: skip
-    if training and running_mean is not None and z.numel():
+    if training and running_mean is not None and running_var is not None and batch is not None and z.numel():
         count = z.numel() / z.shape[1]
         with torch.no_grad():
             batch_mean, batch_var = in_type(batch.detach(), running_mean.dtype)
@@ -185,15 +189,21 @@ def checked_gate(
         raise ValueError(f"{function}: activation must be 'relu' or None, got {activation!r}")
     z, residual = in_one_type(z, residual)
     dtype, relu = arithmetic_type(z), activation == 'relu'
-    vectors = Vectors(*(in_type(v, dtype) if isinstance(v, Tensor) else v for v in vectors))
+    vectors = in_dtype(vectors, dtype)
     if norm is not NO_NORM:
-        norm = BatchNorm(*(in_type(v, dtype) if isinstance(v, Tensor) else v for v in norm))
+        norm = in_dtype(norm, dtype)
     if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
         # The operator's autograd knows nothing of torch.func.
         y, _, batch = norm_gate_eager.forward(z, vectors, eps, residual, relu, norm)
         return y, batch
     results = gate(z, vectors, eps, residual, relu, norm, inplace)
     return results[0], results[-1]
+
+
+def in_dtype(fields: Fields, dtype: torch.dtype) -> Fields:
+    """The same with its tensors in ``dtype``."""
+    values: list[Any] = [in_type(v, dtype) if isinstance(v, Tensor) else v for v in fields]
+    return type(fields)(*values)
 
 
 def check_vector(function: str, name: str, vector: Tensor, z: Tensor, like: Tensor) -> None:

@@ -10,6 +10,7 @@ import ctypes
 from ctypes import c_bool, c_double, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,13 +25,13 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _MAP = [c_int64, c_int64, c_int64, c_int64, c_bool]
 _VECTORS = [c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_double]
 _NORM = [c_void_p, c_void_p, c_void_p, c_void_p, c_double, c_bool]
-_FORWARD = [*_MAP, c_void_p, *_VECTORS, c_void_p, c_bool, *_NORM, c_void_p, c_void_p]
-_BACKWARD = [*_MAP, *[c_void_p] * 4, *_VECTORS, *_NORM, *[c_void_p] * 7]
+_FORWARD: Any = [*_MAP, c_void_p, *_VECTORS, c_void_p, c_bool, *_NORM, c_void_p, c_void_p]
+_BACKWARD: Any = [*_MAP, *[c_void_p] * 4, *_VECTORS, *_NORM, *[c_void_p] * 7]
 
 
 @cache
-def _load() -> ctypes.CDLL | str:
-    """The library, or why there is none."""
+def _load() -> Any:
+    """The library, a ``ctypes.CDLL``, or why there is none, a ``str``."""
     if not LIBRARY.is_file():
         return f'{LIBRARY.name} was not built when it was installed'
     try:

@@ -82,7 +82,7 @@ def backward(
     inner, rstd2 = plane.scale * plane.rstd, plane.rstd.square()
     dz = plane.a * (gated + inner * (du - (b1 + plane.a.square() * rstd2 * b2 * centered) / pixels))
     dbias = a1.sum(0, keepdim=True)
-    inverse = (norm.var.view(1, -1, 1, 1) + norm.eps).rsqrt() if norm.present else 1
+    inverse = 1.0 if norm.var is None else (norm.var.view(1, -1, 1, 1) + norm.eps).rsqrt()
     dweight = (a2 + inner * rstd2 * eps * b2 + (plane.mean - plane.norm_mean) * a1).sum(0, keepdim=True) * inverse
     if norm.training:
         dz = dz - plane.a * (dbias + (z - plane.norm_mean) * inverse * dweight) / (samples * pixels)
@@ -118,8 +118,10 @@ def _plane(vectors: Vectors, eps: float, moments: Tensor, norm: BatchNorm) -> _P
     channels = moments.shape[2]
     mean, var = moments[..., None, None]
     scale, shift = (t.repeat(channels // max(len(t), 1)).view(1, -1, 1, 1) for t in fold(vectors, eps))
-    a, norm_mean, bias = torch.ones_like(scale), 0.0, 0.0
-    if norm.present:
+    a = torch.ones_like(scale)
+    norm_mean: Tensor | float = 0.0
+    bias: Tensor | float = 0.0
+    if norm.var is not None and norm.mean is not None:
         a, norm_mean = (norm.var + norm.eps).rsqrt().view(1, -1, 1, 1), norm.mean.view(1, -1, 1, 1)
     if norm.weight is not None:
         a = a * norm.weight.view(1, -1, 1, 1)

@@ -70,7 +70,7 @@ def precision_recall(
 
 def class_hits(images: Sequence[Detections], classes: int, threshold: float = 0.5) -> list[tuple]:
     """Scores, hits and number of boxes to find, of each class."""
-    parts = [([], []) for _ in range(classes)]
+    parts: list[tuple[list, list]] = [([], []) for _ in range(classes)]
     positives = np.zeros(classes, dtype=int)
     for image in images:
         found, _ = match(image, threshold)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -122,7 +123,7 @@ def _overview(runs: Sequence[Run], names: Sequence[str], results: Sequence[_Resu
     rows = []
     for run, name, result in zip(runs, names, results):
         unit = 'epochs' if run.by_epoch else 'iterations'
-        row = [name, f'{run.done(run.by_epoch):g} {unit}']
+        row: list[Any] = [name, f'{run.done(run.by_epoch):g} {unit}']
         metrics = [metric for metric in run.metrics if run.validation][:2]
         row.append(', '.join(f'{metric} {run.final(metric).values[metric]:.3f}' for metric in metrics) or '–')
         if result:
@@ -134,7 +135,7 @@ def _overview(runs: Sequence[Run], names: Sequence[str], results: Sequence[_Resu
 
 
 def _setup(run: Run, settings: Settings) -> str:
-    config = run.config
+    config: Any = run.config
     versions = []
     for package in PACKAGES:
         try:
@@ -166,7 +167,8 @@ def _differences(run: Run, settings: Settings) -> str:
         return page.note('The config that this one was made of is not known; --base names one.')
     base = Config.fromfile(source)
     changed = []
-    before, after = _flat(base.to_dict()), _flat(run.config.to_dict())
+    config: Any = run.config
+    before, after = _flat(base.to_dict()), _flat(config.to_dict())
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key) and not key.startswith(('work_dir', 'launcher', 'resume', 'load_from')):
             changed.append((key, str(before.get(key, '–'))[:80], str(after.get(key, '–'))[:80]))
@@ -185,7 +187,7 @@ def _flat(value: object, prefix: str = '') -> dict[str, object]:
         value = dict(enumerate(value))
     if not isinstance(value, dict):
         return {prefix: value}
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, entry in value.items():
         flat |= _flat(entry, f'{prefix}.{key}' if prefix else str(key))
     return flat
@@ -249,7 +251,7 @@ def _extremes(images: list[Detections], classes: list[str], settings: Settings) 
     best = sorted(ranked[settings.images :], key=lambda entry: (-entry[0], entry[1], entry[2]))[: settings.images]
     parts = []
     for title, entries in (('Worst', worst), ('Best', best)):
-        shown = []
+        shown: list[Any] = []
         for _, _, _, (right, false, missed), image in entries:
             pixels = read_image(image.path)
             caption = f'{image.path.name}: {right} found, {false} false, {missed} missed'
@@ -263,9 +265,9 @@ def _maps(run: Run, result: _Result, settings: Settings) -> str:
     checkpoint = latest_checkpoint(run.path)
     if checkpoint is None:
         return page.note('There is no checkpoint in the work dir.')
-    shown = []
+    shown: list[Any] = []
     try:
-        model = build_model(run.config)
+        model: Any = build_model(run.config)
         load_whole(model, checkpoint)
         for image in result.images:
             if len(shown) == settings.maps:

@@ -102,7 +102,9 @@ def _kind(ious: np.ndarray, same: np.ndarray) -> tuple[str, int]:
 
 def _ap(entries: Sequence[_Entry], positives: np.ndarray, used: set, mended: str | None = None) -> float:
     """Mean AP, where one kind of error is mended: set right, or dropped where its object has been found already."""
-    taken, scores, right = set(used), [[] for _ in positives], [[] for _ in positives]
+    taken = set(used)
+    scores: list[list[float]] = [[] for _ in positives]
+    right: list[list[bool]] = [[] for _ in positives]
     for entry in sorted(entries, key=lambda entry: -entry.score):
         label, hit = entry.label, entry.kind is None
         if mended is not None and entry.kind == mended:

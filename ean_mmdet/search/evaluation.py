@@ -6,11 +6,11 @@ import contextlib
 import io
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce_params
 from mmengine.runner import Runner
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones import set_connections
@@ -61,7 +61,7 @@ class SchemeEvaluator:
         return metrics[name] * (1 if name.startswith(('accuracy', 'single-label')) else 100)
 
 
-def reestimate_norms(model: nn.Module, batches: Sequence[dict]) -> None:
+def reestimate_norms(model: Any, batches: Sequence[dict]) -> None:
     """Give the batch norms that training would update the statistics of these batches, averaged."""
     model.train()
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -76,7 +77,7 @@ def split_training_data(config: Config, share: float = 0.1, seed: int = 0) -> No
     """
     if not config.get('val_dataloader') or not config.get('val_evaluator'):
         raise InputError('the config has no val_dataloader and val_evaluator, whose metric is what a search goes by')
-    pipeline = next(_leaves(config.val_dataloader.dataset)).get('pipeline')
+    pipeline: Any = next(_leaves(config.val_dataloader.dataset)).get('pipeline')
     held_out = []
     for leaf in list(_leaves(config.train_dataloader.dataset)):
         whole = copy.deepcopy(leaf)

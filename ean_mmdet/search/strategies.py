@@ -79,13 +79,14 @@ class Evolution:
         self.random = RandomSearch(blocks, seed)
         self.generator = self.random.generator
         self.blocks = blocks
+        self.size = population
         self.population: deque[tuple[float, Scheme]] = deque(maxlen=population)
         self.tournament = tournament
         self.mutation = mutation or 1 / blocks
 
     def propose(self) -> Scheme:
         """A random scheme until there is a population, then a child of two winners."""
-        if len(self.population) < self.population.maxlen:
+        if len(self.population) < self.size:
             return self.random.propose()
         for _ in range(50):
             mother, father = self._winner(), self._winner()
@@ -216,7 +217,7 @@ class Controller:
         terms = []
         for scheme, old, reward in self.buffer:
             ratio = (self._log_chance(policy, scheme) - old).exp()
-            advantage = reward - self.baseline
+            advantage = reward - (self.baseline or 0)
             terms.append(torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage))
         return torch.stack(terms).mean()
 
