@@ -3,6 +3,7 @@
 import argparse
 
 import torch
+import triton
 
 from ean_mmdet.analysis.triton_occupancy import SHARED, compile_kernels
 
@@ -14,6 +15,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--capability', type=int, choices=SHARED, default=90, help='compute capability (default: 90)')
     args = parser.parse_args()
+    if not hasattr(triton, 'knobs'):
+        parser.error(f'needs Triton 3.3 (PyTorch 2.7) or later; this is {triton.__version__}')
     print('| map | kernel | registers | bytes spilled | threads a program | programs a multiprocessor | occupancy |')
     print('| --- | --- | ---: | ---: | ---: | ---: | ---: |')
     for dtype, layout in CASES:

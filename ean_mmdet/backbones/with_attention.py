@@ -49,7 +49,8 @@ class KeepHooked:
     def __call__(self, backbone: nn.Module, args: tuple) -> None:
         for name, switch in self.places.items():
             module = backbone.get_submodule(name)
-            if not any(isinstance(hook, AfterHook) for hook in module._forward_hooks.values()):
+            # A list: Dynamo of PyTorch 2.6 traces no generator expression here.
+            if AfterHook not in [type(hook) for hook in module._forward_hooks.values()]:
                 module.register_forward_hook(AfterHook(switch))
 
 

@@ -41,6 +41,13 @@ def test_nothing_compiled_for_a_better_processor_can_run_on_a_lesser_one():
     assert not [line for line in shared if 'c10::' in line]
 
 
+@needs_library
+def test_one_pixel_keeps_its_strides():
+    """As a channels_last convolution returns it, and as the next one wants it; PyTorch's own ReLU loses them."""
+    pixel = torch.randn(2, 1, 1, 8).permute(0, 3, 1, 2)
+    assert norm_gate(pixel, torch.ones(8), torch.ones(8)).stride() == pixel.stride()
+
+
 RESULTS = """
 import sys, torch
 from tests.test_ops.test_batch_norm_gate import FORMATS, MODES, fused, make
