@@ -27,7 +27,7 @@ def find_images(path: Path) -> list[Path]:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it appears under its name whole or not at all; its folder is made.
+    """Write a file so that it appears under its name whole or not at all; its folder is created.
 
     Args:
         path: The file.
@@ -58,7 +58,7 @@ def make_folder(path: Path) -> None:
     """Make a folder to write to, if it isn't there.
 
     Raises:
-        InputError: It can't be made, or not written to.
+        InputError: It can't be created or written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

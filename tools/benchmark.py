@@ -78,7 +78,7 @@ def main() -> None:
                 files_table(benchmark_files(args.files, args.batch, args.repeat))
             )
         return
-    MMLogger.get_instance('benchmark', log_level='WARNING')  # or every layer tells how it was initialized
+    MMLogger.get_instance('benchmark', log_level='WARNING')  # or every layer logs how it was initialized
     result = benchmark(
         args.backbone,
         args.attention,

@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         help='work dir of a training, all its starts joined; or the folder of one start in it, or a scalars.json',
     )
     parser.add_argument(
-        '--legend', nargs='+', metavar='NAME', help='names of the runs (default: what tells their work dirs apart)'
+        '--legend', nargs='+', metavar='NAME', help='names of the runs (default: where their work dirs differ)'
     )
     parser.add_argument(
         '--metric',

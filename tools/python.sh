@@ -1,5 +1,5 @@
 # Sourced by the launchers: sets $python to the environment's interpreter. An activated environment comes first, then
-# the one that tools/setup.sh made, then whatever python3 there is.
+# the one that tools/setup.sh created, then whatever python3 there is.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VIRTUAL_ENV:-${CONDA_PREFIX:-${EAN_VENV:-$root/.venv}}}
 if [ -x "$venv/bin/python" ]; then

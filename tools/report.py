@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=4, help='best and worst images to show (default: 4)')
     parser.add_argument('--maps', type=int, default=3, help='activation maps to show, 0: none (default: 3)')
     parser.add_argument(
-        '--base', type=Path, help='config whose differences are told (default: that of the same name in configs/)'
+        '--base', type=Path, help='config to list differences from (default: that of the same name in configs/)'
     )
     args = engine.parse(parser)
     if args.predictions and len(args.predictions) != len(args.runs):

@@ -66,7 +66,7 @@ BACKBONES: dict[str, tuple[Callable[[str], dict], tuple[int, int]]] = {
     'mobilenext': (mobilenext, (320, 320)),
 }
 PLAIN = 'plain'
-FORMULA = 'formula'  # EAN's network with the formula as the paper writes it in EAN's place
+FORMULA = 'formula'  # EAN's network with the formula as the paper writes it, instead of EAN
 
 
 def modules(backbone: str) -> list[str]:
@@ -121,8 +121,8 @@ def benchmark(
     build, default_shape = BACKBONES[backbone]
     height, width = shape or default_shape
     chosen = [PLAIN, *(name for name in names or modules(backbone) if name != PLAIN)]
-    place = torch.device(device)
-    images = torch.randn(batch, 3, height, width, device=place).to(memory_format=LAYOUTS[layout])
+    target = torch.device(device)
+    images = torch.randn(batch, 3, height, width, device=target).to(memory_format=LAYOUTS[layout])
     networks = {}
     for name in chosen:
         torch.manual_seed(0)
@@ -131,7 +131,7 @@ def benchmark(
         _leave_zero(network)
         if name == FORMULA:
             _replace_ean(network)
-        networks[name] = network.to(place, memory_format=LAYOUTS[layout])
+        networks[name] = network.to(target, memory_format=LAYOUTS[layout])
         if compiled:
             network.compile(fullgraph=True)
     rows = {
@@ -151,10 +151,10 @@ def benchmark(
         }
         memory = {}
         for name, function in functions.items() if runtime == 'torch' else ():
-            memory[name] = peak_memory(function, place)
+            memory[name] = peak_memory(function, target)
             progress(f'{pass_}: {name}, peak memory {memory[name] / 2**20:.0f} MiB')
-        synchronize(place)
-        times = interleave(functions, place, repeat, progress=partial(_tell, progress, pass_, repeat, len(functions)))
+        synchronize(target)
+        times = interleave(functions, target, repeat, progress=partial(_tell, progress, pass_, repeat, len(functions)))
         for name, seconds in times.items():
             rows[name]['passes'][pass_] = dict(
                 seconds=seconds,
@@ -167,7 +167,7 @@ def benchmark(
         backbone=backbone, shape=[height, width], device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat,
         compiled=compiled, runtime=runtime,
     )  # fmt: skip
-    return dict(environment=environment(place), settings=settings, rows=list(rows.values()))
+    return dict(environment=environment(target), settings=settings, rows=list(rows.values()))
 
 
 @torch.no_grad()
@@ -243,7 +243,7 @@ PASSES: dict[str, Callable] = {
 
 def tables(result: dict) -> list[Table]:
     """What :func:`benchmark` returned, for a ``rich`` console: a table a pass."""
-    settings, made = result['settings'], []
+    settings, tables = result['settings'], []
     shape = '×'.join(map(str, (settings['batch'], 3, *settings['shape'])))
     for pass_ in result['rows'][0]['passes']:
         table = Table(
@@ -272,8 +272,8 @@ def tables(result: dict) -> list[Table]:
                 f'{figures["memory_ratio"]:.3f}' if 'memory' in figures else '–',
                 style='bold' if row['name'] == 'EAN' else None,
             )
-        made.append(table)
-    return made
+        tables.append(table)
+    return tables
 
 
 def plot(result: dict, path: Path) -> None:

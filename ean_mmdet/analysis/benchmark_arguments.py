@@ -29,7 +29,7 @@ def add_benchmark_arguments(parser: argparse.ArgumentParser, repeat: int) -> Non
 def parse_benchmark(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse, and refuse numbers below 1, a device that can't be measured here and a file that can't be written.
 
-    The folder of ``--out`` is made.
+    The folder of ``--out`` is created.
     """
     args = parser.parse_args()
     if args.batch < 1 or args.repeat < 1:
@@ -44,7 +44,7 @@ def parse_benchmark(parser: argparse.ArgumentParser) -> argparse.Namespace:
         try:
             args.out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            parser.error(f'--out {args.out}: its folder can not be made: {error.strerror}')
+            parser.error(f'--out {args.out}: its folder cannot be created: {error.strerror}')
         if not os.access(args.out if args.out.exists() else args.out.parent, os.W_OK):
             parser.error(f'--out {args.out}: can not be written')
     return args

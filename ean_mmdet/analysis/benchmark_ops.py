@@ -78,16 +78,16 @@ def benchmark_ops(
         ratios to EAN's, ``copy_share``, the share of a copy's speed a transfer that EAN reaches, and memory in bytes;
         and ``means``, the geometric means.
     """
-    place = torch.device(device)
+    target = torch.device(device)
     rows = []
     for network in networks:
         groups, shapes = NETWORKS[network]
         for shape in shapes:
-            rows += _benchmark_shape(network, (batch, *shape), groups, place, dtype, layout, repeat, compiled)
+            rows += _benchmark_shape(network, (batch, *shape), groups, target, dtype, layout, repeat, compiled)
             ratio = ', '.join(f'{row["pass"]} {row["ratio"]["plain"]:.2f}' for row in rows[-len(TRANSFERS) :])
             progress(f'{network}, {"×".join(map(str, (batch, *shape)))}: times as fast as plain: {ratio}')
     return dict(
-        environment=environment(place),
+        environment=environment(target),
         settings=dict(device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat),
         rows=rows,
         means=_means(rows),
@@ -186,7 +186,7 @@ def tables(result: dict) -> list[Table]:
     """What :func:`benchmark_ops` returned, for a ``rich`` console: a table a pass, and one of memory."""
     settings, rows = result['settings'], result['rows']
     others = list(rows[0]['ratio'])
-    made = []
+    tables = []
     for pass_ in TRANSFERS:
         table = Table(
             title=f'{pass_}: {settings["dtype"]}, {settings["layout"]}, {result["environment"]["device"]}',
@@ -214,8 +214,8 @@ def tables(result: dict) -> list[Table]:
                 )
             _add_mean(table, 'geometric mean', result['means'][pass_][network], others)
         _add_mean(table, 'geometric mean of all', result['means'][pass_]['all'], others)
-        made.append(table)
-    return [*made, _memory_table(rows)]
+        tables.append(table)
+    return [*tables, _memory_table(rows)]
 
 
 def _add_mean(table, title, means, others):

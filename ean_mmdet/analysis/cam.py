@@ -116,7 +116,7 @@ def find_layers(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     """Layers by name.
 
     Raises:
-        InputError: There is none of a name; near ones are told.
+        InputError: There is none of a name; the message has similar ones.
     """
     layers = dict(model.named_modules())
     for name in names:

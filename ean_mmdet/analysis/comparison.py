@@ -53,7 +53,7 @@ def compare(files: Sequence[Path], metric: str, reference: str = 'plain') -> lis
         reference: The network to compare with. Defaults to ``'plain'``.
 
     Raises:
-        InputError: A name tells no network and seed, a run hasn't the metric, or the reference lacks a seed.
+        InputError: A name has no network and seed in it, a run hasn't the metric, or the reference lacks a seed.
     """
     values: dict[str, dict[int, float]] = {}
     for file in files:

@@ -193,18 +193,20 @@ def write_overlays(path: Path, image: np.ndarray, maps: dict[str, Tensor], share
 
 def write_picture(path: Path, statistics: Sequence[MaskStatistics]) -> None:
     """α, δ and ω by block, and the masks' means and spreads."""
-    places = range(len(statistics))
+    positions = range(len(statistics))
     figure = Figure(figsize=(1.5 + 0.45 * len(statistics), 8), layout='constrained')
     axes = figure.subplots(4, sharex=True)
     for axis, name, symbol in zip(axes, ('alpha', 'delta', 'omega'), 'αδω'):
         axis.boxplot(
-            [getattr(entry, name).numpy() for entry in statistics], positions=places, widths=0.6, showfliers=False
+            [getattr(entry, name).numpy() for entry in statistics], positions=positions, widths=0.6, showfliers=False
         )
         axis.axhline(0, c='0.8', lw=0.8, zorder=0)
         axis.set_ylabel(symbol)
     means = [entry.mean.mean().item() for entry in statistics]
-    axes[3].errorbar(places, means, [entry.deviation for entry in statistics], fmt='o', ms=4, capsize=3)
+    axes[3].errorbar(positions, means, [entry.deviation for entry in statistics], fmt='o', ms=4, capsize=3)
     axes[3].axhline(0.5, c='0.8', lw=0.8, zorder=0)
     axes[3].set_ylabel('mask: mean ± spread')
-    axes[3].set_xticks(places, [entry.name.removeprefix('backbone.') for entry in statistics], rotation=60, ha='right')
+    axes[3].set_xticks(
+        positions, [entry.name.removeprefix('backbone.') for entry in statistics], rotation=60, ha='right'
+    )
     write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=130))

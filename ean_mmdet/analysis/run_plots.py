@@ -63,15 +63,15 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str], metric: str | None, s
         style: dict[str, Any] = dict(color=colour, linestyle=stroke, linewidth=1.6)
         handles.append(Line2D([], [], **style))
         for axes, points, name in zip(panels, (run.validation, run.training, run.training), (metric, 'loss', 'lr')):
-            places, values = series(points, name, by_epoch)
-            if not places:
+            positions, values = series(points, name, by_epoch)
+            if not positions:
                 continue
             if name == 'loss' and smooth > 1:
-                axes.plot(places, values, **{**style, 'linewidth': 0.8, 'alpha': 0.25})
+                axes.plot(positions, values, **{**style, 'linewidth': 0.8, 'alpha': 0.25})
                 values = running_mean(values, smooth)
             # a curve of few points, as of validations, shows where they are
-            marker = dict(marker='o', markersize=4) if len(places) <= 40 and axes is panels[0] else {}
-            axes.plot(places, values, **style, **marker)
+            marker = dict(marker='o', markersize=4) if len(positions) <= 40 and axes is panels[0] else {}
+            axes.plot(positions, values, **style, **marker)
     labels = (metric or 'metric', f'loss (mean of {smooth})' if smooth > 1 else 'loss', 'learning rate')
     for axes, label in zip(panels, labels):
         _dress(axes)
@@ -85,7 +85,7 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str], metric: str | None, s
     panels[2].ticklabel_format(axis='y', style='sci', scilimits=(-3, 3), useMathText=True)
     panels[2].set_xlabel('epoch' if by_epoch else 'iteration', fontsize=TEXT)
     panels[2].set_xlim(left=0)
-    panels[2].xaxis.set_major_formatter(lambda place, _: f'{place:,.10g}')
+    panels[2].xaxis.set_major_formatter(lambda position, _: f'{position:,.10g}')
     figure.align_ylabels(panels)
     columns = min(max(72 // (max(map(len, names)) + 8), 1), len(names))  # as many as the width takes
     figure.legend(handles, names, loc='outside upper center', ncols=columns, frameon=False, fontsize=TEXT)
@@ -96,7 +96,7 @@ def plot_against(outcomes: Sequence[Outcome], key: str, metric: str) -> Figure:
     """The final metric against a setting, as accuracy against the number of groups in the EAN paper's Figure 3.
 
     Runs with the same value, such as those with other seeds, are points about their mean. Numbers stand at their
-    places, on a logarithmic axis if all are powers of two or of ten; anything else in equal steps, by its name.
+    values, on a logarithmic axis if all are powers of two or of ten; anything else in equal steps, by its name.
 
     Args:
         outcomes: What the runs came to, sorted by :func:`outcomes_against`.
@@ -108,15 +108,17 @@ def plot_against(outcomes: Sequence[Outcome], key: str, metric: str) -> Figure:
         groups.setdefault(str(outcome.value), []).append(outcome)
     values: list[Any] = [group[0].value for group in groups.values()]
     numbers = all(_is_number(value) for value in values)
-    places = values if numbers else list(range(len(values)))
+    positions = values if numbers else list(range(len(values)))
     means = [sum(outcome.metric for outcome in group) / len(group) for group in groups.values()]
-    repeats = [(place, o.metric) for place, group in zip(places, groups.values()) for o in group if len(group) > 1]
+    repeats = [
+        (position, o.metric) for position, group in zip(positions, groups.values()) for o in group if len(group) > 1
+    ]
 
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
     _dress(axes)
     style: dict[str, Any] = dict(color=COLOURS[0], linewidth=1.8, marker='o', markersize=7)
-    axes.plot(places, means, **style, linestyle='-' if numbers else '', label='mean', zorder=3)
+    axes.plot(positions, means, **style, linestyle='-' if numbers else '', label='mean', zorder=3)
     if repeats:
         axes.scatter(
             [x for x, _ in repeats],
@@ -128,10 +130,10 @@ def plot_against(outcomes: Sequence[Outcome], key: str, metric: str) -> Figure:
             zorder=2,
         )
         axes.legend(frameon=False, fontsize=SMALL_TEXT)
-    for place, mean, group in zip(places, means, groups.values()):
+    for position, mean, group in zip(positions, means, groups.values()):
         axes.annotate(
             f'{mean:.4g}',
-            (place, max(outcome.metric for outcome in group)),
+            (position, max(outcome.metric for outcome in group)),
             xytext=(0, 9),
             textcoords='offset points',
             ha='center',
@@ -142,9 +144,9 @@ def plot_against(outcomes: Sequence[Outcome], key: str, metric: str) -> Figure:
     base = log_base(values) if numbers else None
     if base:
         axes.set_xscale('log', base=base)
-    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_locator(FixedLocator(positions))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(places, list(groups))
+    axes.set_xticks(positions, list(groups))
     if max(map(len, groups)) > 60 // len(groups):
         axes.tick_params(axis='x', rotation=25)
     axes.margins(x=0.08, y=0.16)
@@ -211,9 +213,9 @@ def against_table(outcomes: Sequence[Outcome], key: str, metric: str) -> Table:
 
 
 def series(points: Sequence[Point], name: str | None, by_epoch: bool) -> tuple[list[float], list[float]]:
-    """The places of the points that have a value of this name, in epochs or iterations, and the values."""
+    """The positions of the points that have a value of this name, in epochs or iterations, and the values."""
     pairs = [(point.at(by_epoch), point.values[name]) for point in points if name in point.values]
-    return [place for place, _ in pairs], [value for _, value in pairs]
+    return [position for position, _ in pairs], [value for _, value in pairs]
 
 
 def running_mean(values: Sequence[float], length: int) -> list[float]:

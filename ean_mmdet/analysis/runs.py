@@ -25,7 +25,7 @@ NO_METRICS = {'step', 'epoch', 'iter', 'time', 'data_time', 'memory'}
 
 @dataclass(frozen=True)
 class Point:
-    """One line of a log at its place in the training.
+    """One line of a log and when it was written.
 
     Attributes:
         iteration: Optimization steps done.
@@ -38,7 +38,7 @@ class Point:
     values: dict[str, float]
 
     def at(self, by_epoch: bool) -> float:
-        """The place in epochs or in iterations."""
+        """When it was written, in epochs or in iterations."""
         return self.epoch if by_epoch and self.epoch is not None else self.iteration
 
 
@@ -319,7 +319,7 @@ def _epoch_length(file: Path, steps: list[dict]) -> int:
                 if match:
                     return int(match[1])
     if not steps:
-        return 1  # nothing to place but the validation before the first step
+        return 1  # nothing but the validation before the first step
     first: dict[int, int] = {}
     for line in steps:
         if 'epoch' not in line:
@@ -341,15 +341,15 @@ def _number_validations(lines: list[dict], config: Config | None) -> list[dict]:
     several = _get(config, 'train_cfg', 'dynamic_intervals')
     interval = 1 if several else _get(config, 'train_cfg', 'val_interval', default=1)
     end = _get(config, 'train_cfg', 'max_iters', default=math.inf)
-    places = [line.get('iter') for line in lines]
-    steps = [place for place in places if place is not None]
+    iterations = [line.get('iter') for line in lines]
+    steps = [iteration for iteration in iterations if iteration is not None]
     multiple = 0
     if steps:
-        multiple = max(0, math.ceil(steps[0] / interval) - places.index(steps[0]))
+        multiple = max(0, math.ceil(steps[0] / interval) - iterations.index(steps[0]))
     numbered = []
-    for line, place in zip(lines, places):
-        if place is not None:
-            multiple = max(multiple, math.ceil(place / interval))
+    for line, iteration in zip(lines, iterations):
+        if iteration is not None:
+            multiple = max(multiple, math.ceil(iteration / interval))
         else:
             line = {**line, 'step': min(multiple * interval, end)}
             multiple += 1

@@ -78,7 +78,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def usable_device(name: str) -> torch.device:
-    """The device called ``name``, one that PyTorch can use here and that tells its memory.
+    """The device called ``name``, one that PyTorch can use here and whose memory it reports.
 
     Raises:
         ValueError: it isn't. The message says why.
@@ -90,7 +90,7 @@ def usable_device(name: str) -> torch.device:
         reason = str(error).partition('. ')[0]
         raise ValueError(f'PyTorch can not use {name!r} here: {reason}') from error
     if device.type != 'cpu' and not hasattr(getattr(torch, device.type, None), 'max_memory_allocated'):
-        raise ValueError(f'PyTorch does not tell the memory of {name!r}; it does of cpu, cuda, xpu and their like')
+        raise ValueError(f'PyTorch does not report the memory of {name!r}; it does of cpu, cuda, xpu and their like')
     return device
 
 

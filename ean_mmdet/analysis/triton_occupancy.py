@@ -100,13 +100,13 @@ def _compile(capability: int, kernel, dtype: torch.dtype, warps: int, constants:
 
 
 def _ptxas(ptx: str, capability: int) -> tuple[int, int]:
-    """Registers, and bytes spilled, as NVIDIA's assembler tells them."""
+    """Registers, and bytes spilled, as NVIDIA's assembler reports them."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'kernel.ptx')
         file.write_text(ptx)
         name = f'sm_{capability}{"a" if capability == 90 else ""}'
         command = [triton.knobs.nvidia.ptxas.path, '-v', f'--gpu-name={name}', str(file), '-o', '/dev/null']
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    spills = re.findall(r'(\d+) bytes spill (?:stores|loads)', told)
-    (registers,) = re.findall(r'Used (\d+) registers', told)
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spills = re.findall(r'(\d+) bytes spill (?:stores|loads)', output)
+    (registers,) = re.findall(r'Used (\d+) registers', output)
     return int(registers), sum(map(int, spills))

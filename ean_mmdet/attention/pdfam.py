@@ -18,7 +18,7 @@ from .checks import check_feature_map
 class PdfAM(BaseModule):
     """PdfAM with a Gaussian (AAAI 2023), a plugin layer: the likelier a value is in its plane, the less it counts.
 
-    In each sample's each channel, m being the mean and M the number of places::
+    In each sample's each channel, m being the mean and M the number of positions::
 
         s² = Σ (x − m)² / (M − 1) + eps
         p  = exp(−w · (x − m)² / (2 · s²)) / sqrt(2π · s²)
@@ -58,7 +58,7 @@ class PdfAM(BaseModule):
         # In float32 at least: squares overflow half precision.
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         square = (values - values.mean((2, 3), keepdim=True)).square()
-        # A single place has no spread; it is its plane's mean.
+        # A single position has no spread; it is its plane's mean.
         variance = square.sum((2, 3), keepdim=True) / max(x.shape[2] * x.shape[3] - 1, 1) + self.eps
         width, coefficient, offset = (
             functional.softplus(p)[:, None, None] for p in (self.width, self.coefficient, self.offset)

@@ -18,7 +18,7 @@ class SGE(BaseModule):
 
     In each group of channels, with g the group's mean over height and width::
 
-        c = Σ g · x                                         the dot product over the group's channels, at each place
+        c = Σ g · x                                         the dot product over the group's channels, at each position
         ĉ = (c − mean(c)) / (std(c) + eps)                  over height and width, the biased deviation
         y = x · sigmoid(weight · ĉ + bias)                  one weight and one bias a group
 

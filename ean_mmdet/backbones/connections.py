@@ -75,7 +75,7 @@ def check_connections(
 
 def share(
     backbone: nn.Module,
-    places: Sequence[tuple[str, int]],
+    blocks: Sequence[tuple[str, int]],
     scheme: Sequence[bool],
     build: Callable[[int], nn.Module],
 ) -> list[Switch]:
@@ -84,17 +84,17 @@ def share(
     It is called after its stage, ``layer1_attention``, and also after its channels where the stage has several.
 
     Args:
-        backbone: Who gets the modules.
-        places: The stage and the channels of each block.
+        backbone: Gets the modules.
+        blocks: The stage and the channels of each block.
         scheme: Which blocks are on. A module that none of them uses isn't built.
         build: Builds the module, from its channels.
 
     Returns:
         The blocks' switches; one that is off has no module.
     """
-    widths = Counter(stage for stage, _ in dict.fromkeys(places))
+    widths = Counter(stage for stage, _ in dict.fromkeys(blocks))
     modules: dict[tuple[str, int], nn.Module] = {}
-    for (stage, channels), on in zip(places, scheme):
+    for (stage, channels), on in zip(blocks, scheme):
         if on and (stage, channels) not in modules:
             name = f'{stage.replace(".", "_")}_attention'.lstrip('_') + (f'_{channels}' if widths[stage] > 1 else '')
             modules[stage, channels] = build(channels)
@@ -103,11 +103,11 @@ def share(
     if stateful:
         backbone.register_forward_pre_hook(_Within(stateful, begins=True))
         backbone.register_forward_hook(_Within(stateful, begins=False))
-    return [Switch(modules[place] if on else None, on) for place, on in zip(places, scheme)]
+    return [Switch(modules[block] if on else None, on) for block, on in zip(blocks, scheme)]
 
 
 def check_unshared(owner: str, shared: str | None, attention: type, with_cp: bool = False) -> None:
-    """See that a module that carries state from block to block can.
+    """Check that a module that carries state from block to block can.
 
     Raises:
         ValueError: Each block would have a module of its own, or gradient checkpointing would run blocks out of order.

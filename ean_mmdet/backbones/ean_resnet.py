@@ -114,7 +114,7 @@ class EANResNet(ResNet):
         depth: 18, 34, 50, 101 or 152.
         groups: Channel groups of each EAN. Defaults to 64.
         weight_norm: Weight norm of each EAN, ``'l2'``, ``'rms'`` or ``'l1'``. Defaults to ``'l2'``.
-        plugins: Further plugins, as MMDetection's ResNet takes them; those at the same place stand before EAN.
+        plugins: Further plugins, as MMDetection's ResNet takes them; those at the same position come before EAN.
             In depths 18 and 34 the positions are ``'after_conv1'`` and ``'after_conv2'``. Defaults to None.
         shared: ``'stage'``: one EAN for all blocks of a stage; None: each block has its own. Defaults to None.
         connections: A 0 or 1 for each block, in the order of depth: whether it has attention. Defaults to None, all.
@@ -161,17 +161,17 @@ class EANResNet(ResNet):
         blocks = [self.get_submodule(name) for name in names]
         scheme = check_connections('EANResNet', shared, connections, names)
         last = max(i for i in (2, 3) if hasattr(blocks[0], f'conv{i}'))
-        places = [
+        widths = [
             (name.partition('.')[0], getattr(block, f'conv{last}').out_channels) for name, block in zip(names, blocks)
         ]
-        made = [Switch(on=on) for on in scheme]
+        switches = [Switch(on=on) for on in scheme]
         if shared:
-            made = share(self, places, scheme, lambda channels: MODELS.build(dict(ean, in_channels=channels)))
-        for block, switch in zip(blocks, made):
+            switches = share(self, widths, scheme, lambda channels: MODELS.build(dict(ean, in_channels=channels)))
+        for block, switch in zip(blocks, switches):
             if not (shared or switch.on):
                 delattr(block, block.last()[1].pop())
-            block.switch = switch if switch.on else None  # of what isn't there, nothing can be turned off
-        self.attention_switches = made
+            block.switch = switch if switch.on else None
+        self.attention_switches = switches
         self.attention_blocks = names
 
     def train(self, mode: bool = True) -> EANResNet:

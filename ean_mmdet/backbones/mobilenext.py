@@ -243,9 +243,9 @@ class MobileNeXt(BaseModule):
         scheme = check_connections(name, shared, connections, names)
         check_unshared(name, shared, MODELS.get(attention['type']), with_cp)
         if shared:
-            places = [(stage, width) for stage, _, width in blocks]
-            made = share(self, places, scheme, lambda width: MODELS.build(dict(in_channels=width, **attention)))
-            for (_, block, _), switch in zip(blocks, made):
+            widths = [(stage, width) for stage, _, width in blocks]
+            switches = share(self, widths, scheme, lambda width: MODELS.build(dict(in_channels=width, **attention)))
+            for (_, block, _), switch in zip(blocks, switches):
                 block.switch = switch
         else:
             for (_, block, _), on in zip(blocks, scheme):

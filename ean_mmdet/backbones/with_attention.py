@@ -37,17 +37,17 @@ class KeepHooked:
     """Forward pre-hook of the backbone that hooks up again what was replaced.
 
     Converting batch norms to synchronized ones and fusing them into convolutions put new modules, without hooks, in
-    their places.
+    their stead.
 
     Args:
-        places: Names of the modules that attention follows, and its switches.
+        switches: Names of the modules that attention follows, and its switches.
     """
 
-    def __init__(self, places: dict[str, Switch]) -> None:
-        self.places = places
+    def __init__(self, switches: dict[str, Switch]) -> None:
+        self.switches = switches
 
     def __call__(self, backbone: nn.Module, args: tuple) -> None:
-        for name, switch in self.places.items():
+        for name, switch in self.switches.items():
             module = backbone.get_submodule(name)
             # A list: Dynamo of PyTorch 2.6 traces no generator expression here.
             if AfterHook not in [type(hook) for hook in module._forward_hooks.values()]:
@@ -62,13 +62,13 @@ def with_attention(
     shared: str | None = None,
     connections: Sequence[int] | None = None,
 ) -> nn.Module:
-    """Build a backbone and insert an attention module at every place that ``after`` names.
+    """Build a backbone and insert an attention module after every module that ``after`` names.
 
     What comes back is the backbone itself, of its own class and with its own keys, so that its pretrained checkpoints
     load. The attention module that follows ``layer1.0.bn3`` is ``layer1.0.bn3_attention``; one that follows a module in
     an ``nn.Sequential`` belongs to the module around that, as ``features_3_attention``.
 
-    With ``'auto'`` the places are the paper's:
+    With ``'auto'`` the positions are the paper's:
 
     - VGG: after every convolution's norm (the convolution, if it has none), before the activation;
     - blocks with a residual addition (ResNet, ResNeXt, Res2Net, RegNet, Wide ResNet, CSPDarknet): after the last norm;
@@ -81,21 +81,22 @@ def with_attention(
 
     Args:
         backbone: Config of the backbone, ``dict(type='mmpretrain.ShuffleNetV2', widen_factor=1.0)``.
-        attention: Config of the attention module, ``dict(type='EAN', groups=8)``. Its ``in_channels`` are seen to.
+        attention: Config of the attention module, ``dict(type='EAN', groups=8)``. Its ``in_channels`` are filled in.
         after: Regular expression, or several, for whole names of modules, as ``backbone.named_modules()`` gives them:
-            norms, convolutions and other modules that tell their output's channels. Defaults to ``'auto'``.
-        shared: ``'stage'``: one module for all places of a stage that have the same channels, called after the stage,
-            ``layer1_attention``. A stage is the list or sequence that a block is in. None: each place has its own.
-            Defaults to None.
-        connections: A 0 or 1 for each place, in their order: whether it has attention. Defaults to None, all.
+            norms, convolutions and other modules whose number of output channels is an attribute. Defaults to
+            ``'auto'``.
+        shared: ``'stage'``: one module for all positions of a stage that have the same channels, called after the
+            stage, ``layer1_attention``. A stage is the list or sequence that a block is in. None: each position has
+            its own. Defaults to None.
+        connections: A 0 or 1 for each position, in their order: whether it has attention. Defaults to None, all.
 
     Returns:
         The backbone.
 
     Raises:
         ValueError: ``after`` matches nothing, isn't a regular expression or matches a module of unknown channels; no
-            place is known for ``'auto'``; the attention module can't take a layer's channels; or ``connections`` has
-            another length than there are places, or no 1.
+            position is known for ``'auto'``; the attention module can't take a layer's channels; or ``connections`` has
+            another length than there are positions, or no 1.
 
     Example:
         >>> backbone = dict(
@@ -103,11 +104,11 @@ def with_attention(
         ...     backbone=dict(type='mmpretrain.MobileNetV3', arch='small'),
         ...     attention=dict(type='EAN', groups=8),
         ... )
-        >>> backbone.update(after=r'layer\\d+\\.linear_conv\\.bn')  # instead of the paper's place
+        >>> backbone.update(after=r'layer\\d+\\.linear_conv\\.bn')  # instead of the paper's position
     """
     check_gate(attention)
     network: Any = MODELS.build(backbone)
-    names = list(_auto_places(network)) if after == 'auto' else _matching(network, after)
+    names = list(_auto_positions(network)) if after == 'auto' else _matching(network, after)
     scheme = check_connections('WithAttention', shared, connections, names)
     check_unshared('WithAttention', shared, MODELS.get(attention['type']), bool(backbone.get('with_cp')))
     widths: dict[str, int] = {}
@@ -133,8 +134,7 @@ def with_attention(
             ) from error
 
     if shared:
-        places = [(_stage(network, name), widths[name]) for name in names]
-        found = share(network, places, scheme, build)
+        found = share(network, [(_stage(network, name), widths[name]) for name in names], scheme, build)
     else:
         found = []
         for name, on in zip(names, scheme):
@@ -205,7 +205,7 @@ def _vgg_places(vgg: Any) -> list[str]:
 
 
 # By the last two parts of a block's class name: the layers in it that attention follows.
-PLACES: dict[str, Callable[[Any], list[str]]] = {
+POSITIONS: dict[str, Callable[[Any], list[str]]] = {
     'vgg.VGG': _vgg_places,
     'resnet.BasicBlock': lambda block: [block.norm2_name],
     'resnet.Bottleneck': lambda block: [block.norm3_name],
@@ -219,19 +219,19 @@ PLACES: dict[str, Callable[[Any], list[str]]] = {
 }
 
 
-def _auto_places(backbone: nn.Module) -> Iterator[str]:
+def _auto_positions(backbone: nn.Module) -> Iterator[str]:
     found = False
     for prefix, block in backbone.named_modules():
         keys = ['.'.join(f'{cls.__module__}.{cls.__qualname__}'.split('.')[-2:]) for cls in type(block).__mro__]
-        places = next((PLACES[key] for key in keys if key in PLACES), None)
-        if places is None:
+        positions = next((POSITIONS[key] for key in keys if key in POSITIONS), None)
+        if positions is None:
             continue
         found = True
-        for child in places(block):
+        for child in positions(block):
             yield _last_norm(f'{prefix}.{child}' if prefix else child, block.get_submodule(child))
     if not found:
         raise ValueError(
-            f"WithAttention: after='auto' knows no place in {type(backbone).__name__}, only in the blocks of VGG, "
+            f"WithAttention: after='auto' knows no position in {type(backbone).__name__}, only in the blocks of VGG, "
             'ResNet and its kin, MobileNetV2, MobileNetV3, EfficientNet, ShuffleNetV2, DenseNet and CSPDarknet; name '
             f'the modules with `after`, as {_examples(backbone)}'
         )
@@ -261,7 +261,7 @@ def _examples(backbone: nn.Module) -> str:
 
 
 def _channels(module: nn.Module) -> int | None:
-    """Channels of a module's output, where it tells: norms, convolutions, mmcv's ConvModule and many blocks."""
+    """A module's output channels, where they are an attribute: norms, convolutions, ConvModules and many blocks."""
     for attribute in ('num_features', 'num_channels', 'out_channels'):
         channels = getattr(module, attribute, None)
         if isinstance(channels, int):

@@ -1,4 +1,4 @@
-"""Files of a warm start: a plain network's checkpoint made into one of the network with attention."""
+"""Files of a warm start: a plain network's checkpoint converted to one of the network with attention."""
 
 from __future__ import annotations
 

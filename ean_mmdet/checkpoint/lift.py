@@ -122,17 +122,17 @@ def examine(model: nn.Module, modules: dict[str, nn.Module]) -> dict[str, Gate]:
         What was seen, by name. A module that wasn't called with a feature map, as its first argument, is left out.
     """
     gates: dict[str, Gate] = {}
-    made: dict[int, tuple[Tensor, int, str]] = {}  # by the id of a tensor: it, its version, the norm
+    outputs: dict[int, tuple[Tensor, int, str]] = {}  # by the id of a tensor: it, its version, the norm
     pending: dict[nn.Module, str | None] = {}
 
     def origin(x: Tensor) -> str | None:
         # a tensor that was changed in place since is another one.
-        tensor, version, norm = made.get(id(x), (None, 0, None))
+        tensor, version, norm = outputs.get(id(x), (None, 0, None))
         return norm if tensor is x and version == x._version else None
 
     def leave(x: Tensor, norm: str | None) -> None:
         if norm is not None and isinstance(x, Tensor):
-            made[id(x)] = (x, x._version, norm)
+            outputs[id(x)] = (x, x._version, norm)
 
     def enter_gate(name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:

@@ -1,6 +1,6 @@
 """Where the weights of a foreign checkpoint belong in a model: the checkpoint's kind is recognised by its keys.
 
-Names are brought to one form on both sides, so that a key finds its place whichever library wrote it: torchvision's
+Names are brought to one form on both sides, so that a key is found whichever library wrote it: torchvision's
 and timm's ResNets, mmpretrain's classifiers, MMDetection's detectors, the public MobileNeXt code
 (``features.N.conv.M…``), and in any of them the EAN of the authors' classification code (``groupnorm.weight``,
 ``groupnorm.bias``, and ``alpha`` and ``delta`` of shape (1, k, 1, 1)).
@@ -31,8 +31,8 @@ class Match:
     Attributes:
         source: What kind of checkpoint it is, in words.
         tensors: The checkpoint's tensors by the model's keys, in the model's shapes.
-        skipped: The checkpoint's keys that have no place in the model, each with the reason.
-        lacking: The model's keys that the checkpoint has nothing for.
+        skipped: The checkpoint's keys that are not loaded, unexpected or of another shape, each with the reason.
+        missing: The model's keys that the checkpoint has nothing for.
         region: Which part of the model the checkpoint is of: a prefix of the model's keys, ``''`` for the whole.
         own_prefix: Prefix of the model's backbone in the model's keys: ``'backbone.'``, or ``''`` where the model is
             the backbone.
@@ -43,7 +43,7 @@ class Match:
     source: str
     tensors: dict[str, Tensor]
     skipped: dict[str, str]
-    lacking: list[str]
+    missing: list[str]
     region: str
     own_prefix: str
     source_prefix: str
@@ -80,7 +80,7 @@ def weights_of(content: Any, prefix: str | None = None, name: str = 'the checkpo
 
 
 def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the checkpoint') -> Match:
-    """Find the place of each weight of a checkpoint in a model.
+    """Find the parameter or buffer of a model that each weight of a checkpoint is for.
 
     Outside the backbone (neck, heads) what doesn't fit is skipped, as a head for other classes must be. In the
     backbone only whole parts that the model hasn't got are, such as a classifier's head or a last stage; anything else
@@ -92,7 +92,7 @@ def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the c
         name: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
 
     Raises:
-        InputError: No key in common, or another architecture. Lacking keys are for the caller to judge.
+        InputError: No key in common, or another architecture. Missing keys are for the caller to judge.
     """
     own_prefix = BACKBONE if any(key.startswith(BACKBONE) for key in own) else ''
     source_prefix = BACKBONE if any(key.startswith(BACKBONE) for key in weights) else ''
@@ -102,22 +102,22 @@ def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the c
 
     found: dict[str, str] = {}  # the model's key → the checkpoint's
     skipped: dict[str, str] = {}
-    strays = []
+    unexpected = []
     tops = {names.split('.', 1)[0] for names in ours}
     for key, names in theirs.items():
         if names in ours or key in ours.values():
             found[own_prefix + ours.get(names, key)] = source_prefix + key
         else:
-            skipped[source_prefix + key] = 'no such part in the model'
+            skipped[source_prefix + key] = 'unexpected'
             if names.split('.', 1)[0] in tops:
-                strays.append(source_prefix + key)
+                unexpected.append(source_prefix + key)
     for key in weights:
         if not key.startswith(source_prefix):
             fits = whole and key in own and own[key].shape == weights[key].shape
             if fits:
                 found[key] = key
             else:
-                skipped[key] = 'another shape in the model' if whole and key in own else 'no such part in the model'
+                skipped[key] = 'another shape in the model' if whole and key in own else 'unexpected'
     if not found:
         raise InputError(
             f'{name} has no key in common with the model. It has {sample(weights)}; the model has {sample(own)}. '
@@ -133,20 +133,20 @@ def match(weights: dict[str, Tensor], own: dict[str, Tensor], name: str = 'the c
         if tensor.shape != own[key].shape:
             shapes.append(f'{origin} is {tuple(tensor.shape)}, in the model {tuple(own[key].shape)}')
         tensors[key] = tensor
-    if shapes or strays:
+    if shapes or unexpected:
         problems = [f'weights of another shape ({sample(shapes, 2)})'] if shapes else []
-        problems += [f'weights that the model has no place for ({sample(strays)})'] if strays else []
+        problems += [f'unexpected keys ({sample(unexpected)})'] if unexpected else []
         raise InputError(
             f'{name} is of another architecture than the model (another depth, width or attention?): it has '
             f'{" and ".join(problems)}'
         )
     region = '' if whole else own_prefix
-    lacking = [key for key in own if key not in tensors and not key.endswith('.num_batches_tracked')]
+    missing = [key for key in own if key not in tensors and not key.endswith('.num_batches_tracked')]
     return Match(
         source=_describe(weights, source_prefix) + (", with the authors' EAN (weight norm 'rms')" if eans else ''),
         tensors=tensors,
         skipped=skipped,
-        lacking=lacking,
+        missing=missing,
         region=region,
         own_prefix=own_prefix,
         source_prefix=source_prefix,
@@ -249,15 +249,15 @@ def _number_layers(part: dict[str, Tensor], names: dict[str, str], block: re.Pat
     layers: dict[tuple[str, str], list[str]] = {}
     numbered = {}
     for key, name in names.items():
-        place = block.match(name)
-        if place is None:
+        matched = block.match(name)
+        if matched is None:
             numbered[key] = name
             continue
-        number = blocks.setdefault(place[1], len(blocks))
+        number = blocks.setdefault(matched[1], len(blocks))
         layer, _, parameter = name.rpartition('.')
         weight = part.get(f'{key.rpartition(".")[0]}.weight')
         kind = 'EAN' if '.EAN' in layer else 'norm' if weight is None or weight.dim() < 4 else 'conv'
-        members = layers.setdefault((place[1], kind), [])
+        members = layers.setdefault((matched[1], kind), [])
         if layer not in members:
             members.append(layer)
         numbered[key] = f'features.{number}.{kind}{members.index(layer)}.{parameter}'

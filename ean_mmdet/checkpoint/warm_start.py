@@ -47,8 +47,8 @@ class Report:
         rows += _rows('scaled', scaled)
         rows += _rows('skipped', self.match.skipped)
         new = set(self.gates)
-        lacking = {key: 'new attention, at its start' if key in new else 'as initialized' for key in self.match.lacking}
-        rows += _rows('lacking', lacking)
+        missing = {key: 'new attention, at its start' if key in new else 'as initialized' for key in self.match.missing}
+        rows += _rows('missing', missing)
         return '\n'.join([f'source: {self.match.source}', AsciiTable(rows).table, *self.notes])
 
 
@@ -182,7 +182,7 @@ class WarmStart:
 
 
 def _keys_of(own: dict[str, Tensor]):
-    """A function from a module to its keys in ``own``, which need not be those that its place suggests."""
+    """A function from a module to its keys in ``own``, which need not be those that its name suggests."""
     names = {id(tensor): key for key, tensor in own.items()}
 
     def keys(module: nn.Module) -> list[str]:
@@ -202,7 +202,7 @@ def _new_modules(
         the names of the gates that the checkpoint has.
     """
     keys_of = _keys_of(own)
-    lacking = set(found.lacking)
+    missing = set(found.missing)
     declared: dict[str, nn.Module] = {}
     others: dict[str, nn.Module | None] = {}
     loaded: list[str] = []
@@ -216,7 +216,7 @@ def _new_modules(
         visited.add(module)
         keys = [key for key in keys_of(module) if not key.endswith('num_batches_tracked')]
         inside = keys[0].startswith(found.region) if keys else path.startswith(found.region)
-        absent = [key for key in keys if key in lacking]
+        absent = [key for key in keys if key in missing]
         if hasattr(module, 'gate_layers') and inside:
             covered.update(keys)
             if len(absent) == len(keys):
@@ -234,7 +234,7 @@ def _new_modules(
 
     for child, submodule in model.named_children():
         visit(child, submodule)
-    rest = [key for key in found.lacking if key not in covered and key.startswith(found.own_prefix)]
+    rest = [key for key in found.missing if key not in covered and key.startswith(found.own_prefix)]
     others.update(dict.fromkeys(rest))
     # Modules without weights are in no checkpoint.
     new = [path for path, module in declared.items() if keys_of(module)]

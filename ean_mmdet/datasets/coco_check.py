@@ -122,18 +122,18 @@ def find_problems(content: dict, evaluated: bool = False) -> tuple[Counter, Coun
         if box['image_id'] not in images:
             note(warnings, 'annotations of images that it does not list', f'annotation {box["id"]}')
             continue
-        place = f'annotation {box["id"]} of {images[box["image_id"]]}'
+        where = f'annotation {box["id"]} of {images[box["image_id"]]}'
         if box['category_id'] not in categories:
-            note(warnings, 'annotations of categories that it does not list', f'{place}: {box["category_id"]}')
+            note(warnings, 'annotations of categories that it does not list', f'{where}: {box["category_id"]}')
         values = box['bbox']
         if not isinstance(values, list) or not all(map(_is_number, values)) or len(values) != 4:
-            note(errors, 'boxes that are not four numbers', f'{place}: {values}')
+            note(errors, 'boxes that are not four numbers', f'{where}: {values}')
         elif not all(map(math.isfinite, values)):
-            note(errors, 'boxes with NaN or infinity', f'{place}: {values}')
+            note(errors, 'boxes with NaN or infinity', f'{where}: {values}')
         elif values[2] < 0 or values[3] < 0:
-            note(warnings, 'boxes of negative width or height', f'{place}: {values}')
+            note(warnings, 'boxes of negative width or height', f'{where}: {values}')
         elif values[2] < 1 or values[3] < 1:
-            note(warnings, 'boxes of less than a pixel in width or height', f'{place}: {values}')
+            note(warnings, 'boxes of less than a pixel in width or height', f'{where}: {values}')
     return errors, warnings, examples
 
 

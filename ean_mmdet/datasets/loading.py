@@ -57,7 +57,7 @@ class GuardedLoadImageFromFile(LoadImageFromFile):
                 count = self.skipped.value
             if count > self.limit:
                 raise InputError(
-                    f'{broken}. {self.limit} were left out already, the limit; mend them and resume'
+                    f'{broken}. {self.limit} were left out already, the limit; repair them and resume'
                 ) from error
             print_log(f'{broken}. Left out ({count} of at most {self.limit})', logger='current', level=30)
             return None

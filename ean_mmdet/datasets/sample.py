@@ -30,7 +30,7 @@ def make_sample_dataset(
     ``ImageSets/Main/{train,val,trainval}.txt`` (VOC). The same arguments give the same files.
 
     Args:
-        root: Folder to write to; made where it doesn't exist.
+        root: Folder to write to; created if it doesn't exist.
         train: Number of training images. Defaults to 400.
         val: Number of validation images. Defaults to 100.
         size: Width and height of the images in pixels. Defaults to (320, 240).

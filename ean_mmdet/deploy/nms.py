@@ -48,12 +48,12 @@ def translations() -> dict[Callable, Callable]:
             op.Constant(value_floats=[iou_threshold]),
             op.Constant(value_floats=[score_threshold]),
         )  # (selected, 3): image, class, box
-        places = op.Gather(selected, op.Constant(value_ints=[0, 2]), axis=1)
+        indices = op.Gather(selected, op.Constant(value_ints=[0, 2]), axis=1)
         zeros = op.Mul(scores, op.Constant(value_float=0.0))
         ones = op.Expand(
             op.Constant(value_float=1.0),
             op.Slice(op.Shape(selected), op.Constant(value_ints=[0]), op.Constant(value_ints=[1])),
         )
-        return op.ScatterND(zeros, places, ones)
+        return op.ScatterND(zeros, indices, ones)
 
     return {torch.ops.ean_mmdet_deploy.nms_mask.default: onnx_nms_mask}

@@ -35,14 +35,14 @@ def user_errors(folder: str | os.PathLike | None = None) -> Iterator[None]:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         what = f'{type(error).__name__}: {lines[-1] if lines else "no message"}'
-        place = f'{os.sep.join(Path(frame.filename).parts[-3:])}, line {frame.lineno}'
+        line = f'{os.sep.join(Path(frame.filename).parts[-3:])}, line {frame.lineno}'
         file = Path(folder, f'traceback_{os.getpid()}.txt')
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(traceback.format_exc())
         except OSError:
             raise error from None  # nowhere to put it
-        _end(f'{what} ({place}); the traceback is in {file}', 1)
+        _end(f'{what} ({line}); the traceback is in {file}', 1)
 
 
 def _end(message: str, code: int) -> None:

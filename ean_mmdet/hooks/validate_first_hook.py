@@ -14,7 +14,7 @@ class ValidateFirstHook(Hook):
     A resumed run doesn't start, so it isn't validated.
     """
 
-    priority = 'LOWEST'  # after the checkpoint hook has made itself ready to save the best
+    priority = 'LOWEST'  # after the checkpoint hook, which sets up saving the best
 
     def before_train(self, runner: Runner) -> None:
         """Validate, unless training goes on from a later step."""

@@ -40,7 +40,7 @@ def gate(
 
     Returns:
         The result; the planes' means and variances, shape (2, N, C); and the batch's, shape (2, C), empty unless
-        ``norm`` is in training. Of the operator in place the result alone.
+        ``norm`` is in training. Of the in-place operator the result alone.
     """
     arguments = z, *vectors, eps, residual, relu, *norm
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:

@@ -31,13 +31,13 @@ PACKAGES = ('ean_mmdet', 'torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain')
 
 @dataclass(frozen=True)
 class Settings:
-    """What a report is made with.
+    """The settings of a report.
 
     Attributes:
         score: Least score of a detection in the pictures and the confusion matrix.
         images: How many of the best and of the worst images are shown.
         maps: How many activation maps; 0: none.
-        base: The config whose differences are told; None: the one of the same name in ``configs``.
+        base: The config that differences are listed from; None: the one of the same name in ``configs``.
         configs: Folder of the configs.
     """
 
@@ -59,7 +59,7 @@ def write_report(
     Args:
         work_dirs: The runs' work dirs.
         predictions: The pickle of ``tools/test.py --out`` of each; None: the newest in its work dir, if there is one.
-        settings: What it is made with.
+        settings: Its settings.
         progress: Called with a line about what is being done.
 
     Raises:
@@ -85,7 +85,7 @@ def write_report(
         sections.append((f'{prefix}Metrics', _metrics(run)))
         if result is None:
             hint = 'tools/test.py CONFIG CHECKPOINT --out WORK_DIR/predictions.pkl'
-            text = f'There are no predictions of this run. With those of {hint} this page tells where it errs.'
+            text = f'There are no predictions of this run. With those of {hint} this page shows where it errs.'
             sections.append((f'{prefix}Errors', page.note(text)))
             continue
         progress(f'{name}: errors')
@@ -151,7 +151,7 @@ def _setup(run: Run, settings: Settings) -> str:
         ('Python', platform.python_version()),
         *versions,
     ]
-    parts = [page.table(('', ''), rows), page.note('Versions are those that this page was made with.')]
+    parts = [page.table(('', ''), rows), page.note('Versions are those of the environment that wrote this page.')]
     parts.append(_differences(run, settings))
     parts.append(page.folded('The whole config', page.code(config.pretty_text)))
     return ''.join(parts)
@@ -164,7 +164,7 @@ def _differences(run: Run, settings: Settings) -> str:
         stems = [path.stem for path in run.path.glob('*.py')]  # mmengine dumps the config under its name
         source = next((file for stem in stems for file in sorted(settings.configs.rglob(f'{stem}.py'))), None)
     if source is None:
-        return page.note('The config that this one was made of is not known; --base names one.')
+        return page.note('The config that this one is based on is not known; --base names one.')
     base = Config.fromfile(source)
     changed = []
     config: Any = run.config
@@ -227,7 +227,7 @@ def _errors(result: _Result, settings: Settings) -> list[tuple[str, str]]:
         ),
         (
             'What the errors cost',
-            page.picture(cost, 'How much mAP@.5 rises when one kind of error is mended (TIDE, ECCV 2020)') + kinds,
+            page.picture(cost, 'How much mAP@.5 rises when one kind of error is fixed (TIDE, ECCV 2020)') + kinds,
         ),
         (
             'Confusion',

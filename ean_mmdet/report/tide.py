@@ -20,7 +20,7 @@ KINDS = {
     'both': 'of another class, overlapping by 0.1 to 0.5 only',
     'duplicate': 'on an object that a better detection has found',
     'background': 'on nothing',
-    'missed': 'objects without any detection that one of the above would mend',
+    'missed': 'objects without any detection that one of the above would fix',
 }
 
 
@@ -100,15 +100,15 @@ def _kind(ious: np.ndarray, same: np.ndarray) -> tuple[str, int]:
     return 'background', -1
 
 
-def _ap(entries: Sequence[_Entry], positives: np.ndarray, used: set, mended: str | None = None) -> float:
-    """Mean AP, where one kind of error is mended: set right, or dropped where its object has been found already."""
+def _ap(entries: Sequence[_Entry], positives: np.ndarray, used: set, fixed: str | None = None) -> float:
+    """Mean AP, where one kind of error is fixed: set right, or dropped where its object has been found already."""
     taken = set(used)
     scores: list[list[float]] = [[] for _ in positives]
     right: list[list[bool]] = [[] for _ in positives]
     for entry in sorted(entries, key=lambda entry: -entry.score):
         label, hit = entry.label, entry.kind is None
-        if mended is not None and entry.kind == mended:
-            if mended not in ('classification', 'localization') or entry.box in taken:
+        if fixed is not None and entry.kind == fixed:
+            if fixed not in ('classification', 'localization') or entry.box in taken:
                 continue
             taken.add(entry.box)
             label, hit = entry.box_label, True

@@ -16,7 +16,7 @@ Scheme = tuple[int, ...]
 
 
 class Strategy(Protocol):
-    """Proposes schemes and is told their rewards, one after the other."""
+    """Proposes schemes and learns from their rewards, one after the other."""
 
     def propose(self) -> Scheme:
         """The next scheme, with at least one 1."""
@@ -63,7 +63,7 @@ class RandomSearch:
 class Evolution:
     """Regularized evolution (Real, Aggarwal, Huang and Le, AAAI 2019) on schemes, with crossover.
 
-    Random schemes at first; then two winners of tournaments are crossed and mutated, and the oldest makes place.
+    Random schemes at first; then two winners of tournaments are crossed and mutated, and the oldest is dropped.
 
     Args:
         blocks: Length of a scheme.

@@ -104,7 +104,7 @@ def test_a_file_that_can_not_be_written_is_refused_at_once(run_tool, tmp_path, t
     (tmp_path / 'file').touch()
     for out, message in (
         (tmp_path / 'figures.png', 'must be a file whose name ends in .json'),
-        (tmp_path / 'file' / 'figures.json', 'its folder can not be made'),
+        (tmp_path / 'file' / 'figures.json', 'its folder cannot be created'),
     ):
         wrong = run_tool(tool, '--out', out, check=False)
         assert wrong.returncode == 2 and f'--out {out}' in wrong.stderr and message in wrong.stderr

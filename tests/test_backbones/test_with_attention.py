@@ -162,7 +162,7 @@ def test_patterns():
         (dict(attention=dict(type='CA', ratio=32)), "CA cannot follow 'layer1.0.bn2', which gives 8 channels"),
         (
             dict(backbone=dict(type='mmpretrain.LeNet5')),
-            "after='auto' knows no place in LeNet5, only in the blocks of VGG, ResNet.* as features",
+            "after='auto' knows no position in LeNet5, only in the blocks of VGG, ResNet.* as features",
         ),
         (
             dict(backbone=dict(type='WithAttention', backbone=SMALL, attention=dict(type='SE', ratio=4))),

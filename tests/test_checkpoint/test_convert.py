@@ -85,7 +85,7 @@ def test_whole_detectors_find_the_same_boxes(make, size, steps, tmp_path):
     report = convert_checkpoint(str(tmp_path / 'plain.pth'), str(tmp_path / 'ean.pth'), config)
     assert report.match.source == 'MMDetection detector'
     assert set(report.scaled.values()) == {2}
-    assert report.match.lacking == report.gates and not report.match.skipped
+    assert report.match.missing == report.gates and not report.match.skipped
     detector = MODELS.build(config.model)
     checkpoint = load_checkpoint(detector, str(tmp_path / 'ean.pth'), strict=True)
     assert checkpoint['meta']['dataset_meta']['classes'] == CLASSES
@@ -227,7 +227,7 @@ def bad_source(kind: str, resnet18, folder) -> str:
 @pytest.mark.parametrize(
     'kind, message',
     [
-        ('depth', r'another architecture than the model \(another depth.*no place for \(layer1\.2\.'),
+        ('depth', r'another architecture than the model \(another depth.*unexpected keys \(layer1\.2\.'),
         ('block', r'another architecture than the model \(another depth.*another shape'),
         ('truncated', r'truncated or no PyTorch checkpoint'),
         ('foreign', r'no key in common with the model'),

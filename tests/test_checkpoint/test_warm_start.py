@@ -179,7 +179,7 @@ def test_some_of_the_attention_only(checkpoint18, tmp_path):
 
 def test_attention_that_the_model_has_not_got(checkpoint18, tmp_path):
     path = save(tmp_path / 'ean.pth', warm_started(resnet(18), checkpoint18))
-    with pytest.raises(InputError, match=r'no place for \(layer1.0.ean'):
+    with pytest.raises(InputError, match=r'unexpected keys \(layer1.0.ean'):
         warm_started(dict(type='ResNet', depth=18), path)
 
 
@@ -322,7 +322,7 @@ def test_gates_one_after_another(tmp_path):
 def test_other_depths(checkpoint18, tmp_path):
     with pytest.raises(InputError, match=r'lacks layer1.2.*another depth|another depth.*lacks layer1.2'):
         warm_started(resnet(34), checkpoint18)
-    with pytest.raises(InputError, match=r'another depth.*no place for \(layer1.2'):
+    with pytest.raises(InputError, match=r'another depth.*unexpected keys \(layer1.2'):
         warm_started(resnet(18), save(tmp_path / '34.pth', torchvision.models.resnet34()))
     with pytest.raises(InputError, match=r'another depth.*shape \(layer1.0.conv1.weight is \(64, 64, 1, 1\)'):
         warm_started(resnet(18), save(tmp_path / '50.pth', torchvision.models.resnet50()))
@@ -378,7 +378,7 @@ def test_report(checkpoint18, caplog):
         r'matched \| layer\*\.\*\.conv\*\.weight +\| 16 ',
         r'scaled  \| layer\*\.\*\.bn2\.\* +\| 16    \| × 2 ',
         r'skipped \| fc\.\* +\| 2 ',
-        r'lacking \| layer\*\.\*\.ean\.\* +\| 32    \| new attention, at its start ',
+        r'missing \| layer\*\.\*\.ean\.\* +\| 32    \| new attention, at its start ',
     ):
         assert re.search(row, text), row
 
