@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import triton
+from triton.backends.nvidia import compiler as nvidia
 
 from ..ops import norm_gate_triton_kernels as kernels
 from ..ops.norm_gate_triton_plan import make_plan
@@ -20,6 +21,7 @@ MAPS = ('z', 'y', 'residual', 'grad', 'sign', 'dz', 'dresidual')
 # Of a multiprocessor: threads, registers, programs, and bytes of shared memory by compute capability.
 THREADS, REGISTERS, PROGRAMS = 2048, 65536, 32
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
+LEAST_TRITON = (3, 6)  # PyTorch 2.10's; before, the compiler is called otherwise
 PROGRAMS_OF_DEVICE = 264  # two on every multiprocessor of an H100
 
 
@@ -105,7 +107,7 @@ def _ptxas(ptx: str, capability: int) -> tuple[int, int]:
         file = Path(folder, 'kernel.ptx')
         file.write_text(ptx)
         name = f'sm_{capability}{"a" if capability == 90 else ""}'
-        command = [triton.knobs.nvidia.ptxas.path, '-v', f'--gpu-name={name}', str(file), '-o', '/dev/null']
+        command = [nvidia.get_ptxas(capability).path, '-v', f'--gpu-name={name}', str(file), '-o', '/dev/null']
         output = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     spills = re.findall(r'(\d+) bytes spill (?:stores|loads)', output)
     (registers,) = re.findall(r'Used (\d+) registers', output)

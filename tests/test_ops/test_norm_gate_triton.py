@@ -16,7 +16,7 @@ from ean_mmdet.ops import norm_gate
 from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, make_inputs
 
 triton = pytest.importorskip('triton')
-from ean_mmdet.analysis.triton_occupancy import compile_kernels  # noqa: E402
+from ean_mmdet.analysis.triton_occupancy import LEAST_TRITON, compile_kernels  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton_plan as plans  # noqa: E402
 from tests.test_ops.test_batch_norm_gate import compare, make  # noqa: E402
@@ -201,7 +201,7 @@ def test_behind_a_batch_norm(use_triton, small_tiles, shape, mode, layout):
 
 
 @pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
-@pytest.mark.skipif(not hasattr(triton, 'knobs'), reason='needs Triton 3.3')
+@pytest.mark.skipif(tuple(map(int, triton.__version__.split('.')[:2])) < LEAST_TRITON, reason='needs Triton 3.6')
 @pytest.mark.parametrize('capability', [80, 90])
 @pytest.mark.parametrize(('dtype', 'layout'), [(torch.float32, 'contiguous'), (torch.bfloat16, 'channels_last')])
 def test_compiles_without_spills(monkeypatch, tmp_path, capability, dtype, layout):
