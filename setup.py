@@ -1,4 +1,4 @@
-"""The compiled kernels for CPUs, an optional part: without them EAN computes in plain PyTorch; and the configs.
+"""The compiled kernels for CPUs, an optional part: without them EAN computes in plain PyTorch; configs and tools.
 
 Everything else about the package is in pyproject.toml. The library is built against the PyTorch of the environment that
 the package goes into, also where pip builds in an isolated environment of its own, and needs of PyTorch its vector
@@ -21,6 +21,7 @@ from setuptools.command.build_py import build_py
 
 SOURCES = Path('ean_mmdet', 'ops', 'csrc')
 LOWEST_TORCH = (2, 10)
+FOLDERS = ('configs', 'tools')
 # For every set of kernels: its name in gate.h, PyTorch's name for the processor, and the compiler's options.
 KERNELS = {'default': ('kDefault', 'DEFAULT', [])}
 if platform.machine().lower() in ('x86_64', 'amd64'):
@@ -75,21 +76,21 @@ class BuildGate(build_ext):
 
 
 class BuildPython(build_py):
-    """Put the configs into the package, in ``.mim``, where mim looks for them."""
+    """Put configs and tools into the package, in ``.mim``, where mim looks for them."""
 
     def run(self) -> None:
         super().run()
-        places = ('configs', 'model-index.yml')
         if self.editable_mode:  # links, so that a changed config is a changed config
             folder = Path('ean_mmdet', '.mim')
             folder.mkdir(exist_ok=True)
-            for name in places:
+            for name in (*FOLDERS, 'model-index.yml'):
                 if not (folder / name).exists():
                     (folder / name).symlink_to(Path('..', '..', name))
             return
         folder = Path(self.build_lib, 'ean_mmdet', '.mim')
-        shutil.copytree(places[0], folder / places[0], dirs_exist_ok=True, ignore=shutil.ignore_patterns('__pycache__'))
-        shutil.copy(places[1], folder)
+        for name in FOLDERS:
+            shutil.copytree(name, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copy('model-index.yml', folder)
 
 
 def find_torch() -> Path:
