@@ -3,9 +3,9 @@
 Operations are counted by the rules of `thop <https://github.com/Lyken17/pytorch-OpCounter>`_, the counter whose figures
 the papers of this field print: a convolution and a linear layer count their multiply-adds, without bias; a batch norm 4
 an element (2 without affine transformation); average pooling an addition an input and a division an output; maximum
-pooling and activations nothing; and whatever has no rule of its own nothing, EAN among it. Other counters' figures can't
-be compared with the papers': ``mmengine.analysis`` counts 2 an element for a batch norm, ``torch.utils.flop_counter``
-none, and 2 for a multiply-add.
+pooling and activations nothing; and whatever has no rule of its own nothing, EAN among it. Other counters' figures are
+not comparable with the papers': ``mmengine.analysis`` counts 2 an element for a batch norm, and
+``torch.utils.flop_counter`` none, but 2 for a multiply-add.
 """
 
 from __future__ import annotations
