@@ -47,7 +47,7 @@ def test_environment_names_the_machine():
 
 def test_usable_devices():
     assert usable_device('cpu') == CPU
-    for name, message in (('gpu', "can not use 'gpu' here"), ('meta', "does not tell the memory of 'meta'")):
+    for name, message in (('gpu', "can not use 'gpu' here"), ('meta', "does not report the memory of 'meta'")):
         with pytest.raises(ValueError, match=message):
             usable_device(name)
     if not torch.cuda.is_available():
