@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
         '--files', nargs='+', type=Path, metavar='FILE.onnx', help='time these files of tools/export.py instead'
     )
     args = parse_benchmark(parser)
-    other = args.device != 'cpu' or args.dtype != 'float32' or args.layout != 'contiguous' or args.compile
+    other = args.device.type != 'cpu' or args.dtype != 'float32' or args.layout != 'contiguous' or args.compile
     if args.runtime == 'onnxruntime' and other:
         parser.error('--runtime onnxruntime is measured on the CPU in float32: no other --device, --dtype or --layout')
     if args.shape and min(args.shape) < 64:

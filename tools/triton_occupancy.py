@@ -3,9 +3,8 @@
 import argparse
 
 import torch
-import triton
 
-from ean_mmdet.analysis.triton_occupancy import LEAST_TRITON, SHARED, compile_kernels
+from ean_mmdet.analysis.triton_occupancy import SHARED, compile_kernels, missing
 
 MAPS = ((2, 256, 200, 336), (2, 2048, 25, 42))  # of ResNet-50 at 800 × 1344
 CASES = (('float32', 'contiguous'), ('bfloat16', 'channels_last'))
@@ -15,8 +14,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--capability', type=int, choices=SHARED, default=90, help='compute capability (default: 90)')
     args = parser.parse_args()
-    if tuple(map(int, triton.__version__.split('.')[:2])) < LEAST_TRITON:
-        parser.error(f'needs Triton 3.6 (PyTorch 2.10) or later; this is {triton.__version__}')
+    if reason := missing():
+        parser.error(reason)
     print('| map | kernel | registers | bytes spilled | threads a program | programs a multiprocessor | occupancy |')
     print('| --- | --- | ---: | ---: | ---: | ---: | ---: |')
     for dtype, layout in CASES:

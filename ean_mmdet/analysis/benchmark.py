@@ -83,7 +83,7 @@ def benchmark(
     backbone: str = 'resnet50',
     names: Sequence[str] | None = None,
     shape: tuple[int, int] | None = None,
-    device: str = 'cpu',
+    device: str | torch.device = 'cpu',
     dtype: str = 'float32',
     layout: str = 'contiguous',
     batch: int = 1,
@@ -100,7 +100,7 @@ def benchmark(
         names: Modules to compare, of :func:`modules`, or ``'formula'``, EAN step by step; ``'plain'`` is always among
             them. Defaults to None, all modules.
         shape: Height and width of the images. Defaults to None, those of :data:`BACKBONES`.
-        device: Where to run. Defaults to ``'cpu'``.
+        device: Device to run on. Defaults to ``'cpu'``.
         dtype: ``'float32'``, or ``'float16'`` or ``'bfloat16'`` under autocast. Defaults to ``'float32'``.
         layout: ``'contiguous'`` or ``'channels_last'``, of the weights and the images. Defaults to ``'contiguous'``.
         batch: Images at a time. Defaults to 1.
@@ -121,8 +121,8 @@ def benchmark(
     build, default_shape = BACKBONES[backbone]
     height, width = shape or default_shape
     chosen = [PLAIN, *(name for name in names or modules(backbone) if name != PLAIN)]
-    target = torch.device(device)
-    images = torch.randn(batch, 3, height, width, device=target).to(memory_format=LAYOUTS[layout])
+    device = torch.device(device)
+    images = torch.randn(batch, 3, height, width, device=device).to(memory_format=LAYOUTS[layout])
     networks = {}
     for name in chosen:
         torch.manual_seed(0)
@@ -131,7 +131,7 @@ def benchmark(
         _leave_zero(network)
         if name == FORMULA:
             _replace_ean(network)
-        networks[name] = network.to(target, memory_format=LAYOUTS[layout])
+        networks[name] = network.to(device, memory_format=LAYOUTS[layout])
         if compiled:
             network.compile(fullgraph=True)
     rows = {
@@ -151,10 +151,10 @@ def benchmark(
         }
         memory = {}
         for name, function in functions.items() if runtime == 'torch' else ():
-            memory[name] = peak_memory(function, target)
+            memory[name] = peak_memory(function, device)
             progress(f'{pass_}: {name}, peak memory {memory[name] / 2**20:.0f} MiB')
-        synchronize(target)
-        times = interleave(functions, target, repeat, progress=partial(_tell, progress, pass_, repeat, len(functions)))
+        synchronize(device)
+        times = interleave(functions, device, repeat, progress=partial(_tell, progress, pass_, repeat, len(functions)))
         for name, seconds in times.items():
             rows[name]['passes'][pass_] = dict(
                 seconds=seconds,
@@ -164,10 +164,10 @@ def benchmark(
             if memory:
                 rows[name]['passes'][pass_].update(memory=memory[name], memory_ratio=memory[name] / memory[PLAIN])
     settings = dict(
-        backbone=backbone, shape=[height, width], device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat,
-        compiled=compiled, runtime=runtime,
+        backbone=backbone, shape=[height, width], device=str(device), dtype=dtype, layout=layout, batch=batch,
+        repeat=repeat,         compiled=compiled, runtime=runtime,
     )  # fmt: skip
-    return dict(environment=environment(target), settings=settings, rows=list(rows.values()))
+    return dict(environment=environment(device), settings=settings, rows=list(rows.values()))
 
 
 @torch.no_grad()
@@ -243,7 +243,7 @@ PASSES: dict[str, Callable] = {
 
 def tables(result: dict) -> list[Table]:
     """What :func:`benchmark` returned, for a ``rich`` console: a table a pass."""
-    settings, tables = result['settings'], []
+    settings, by_pass = result['settings'], []
     shape = '×'.join(map(str, (settings['batch'], 3, *settings['shape'])))
     for pass_ in result['rows'][0]['passes']:
         table = Table(
@@ -272,8 +272,8 @@ def tables(result: dict) -> list[Table]:
                 f'{figures["memory_ratio"]:.3f}' if 'memory' in figures else '–',
                 style='bold' if row['name'] == 'EAN' else None,
             )
-        tables.append(table)
-    return tables
+        by_pass.append(table)
+    return by_pass
 
 
 def plot(result: dict, path: Path) -> None:

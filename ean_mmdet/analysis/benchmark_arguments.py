@@ -35,7 +35,7 @@ def parse_benchmark(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if args.batch < 1 or args.repeat < 1:
         parser.error('--batch and --repeat must be 1 at least')
     try:
-        usable_device(args.device)
+        args.device = usable_device(args.device)
     except ValueError as error:
         parser.error(f'--device: {error}')
     if args.out:

@@ -51,7 +51,7 @@ class PlainEAN(nn.Module):
 
 
 def benchmark_ops(
-    device: str = 'cpu',
+    device: str | torch.device = 'cpu',
     dtype: str = 'float32',
     layout: str = 'contiguous',
     batch: int = 1,
@@ -63,7 +63,7 @@ def benchmark_ops(
     """Time EAN, its plain formula and that under ``torch.compile``, and count their memory.
 
     Args:
-        device: Where to run. Defaults to ``'cpu'``.
+        device: Device to run on. Defaults to ``'cpu'``.
         dtype: Type of the feature maps, ``'float32'``, ``'float16'`` or ``'bfloat16'``; parameters are float32.
             Defaults to ``'float32'``.
         layout: ``'contiguous'`` or ``'channels_last'``. Defaults to ``'contiguous'``.
@@ -78,24 +78,24 @@ def benchmark_ops(
         ratios to EAN's, ``copy_share``, the share of a copy's speed a transfer that EAN reaches, and memory in bytes;
         and ``means``, the geometric means.
     """
-    target = torch.device(device)
+    device = torch.device(device)
     rows = []
     for network in networks:
         groups, shapes = NETWORKS[network]
         for shape in shapes:
-            rows += _benchmark_shape(network, (batch, *shape), groups, target, dtype, layout, repeat, compiled)
+            rows += _benchmark_shape(network, (batch, *shape), groups, device, dtype, layout, repeat, compiled)
             ratio = ', '.join(f'{row["pass"]} {row["ratio"]["plain"]:.2f}' for row in rows[-len(TRANSFERS) :])
             progress(f'{network}, {"×".join(map(str, (batch, *shape)))}: times as fast as plain: {ratio}')
     return dict(
-        environment=environment(target),
-        settings=dict(device=device, dtype=dtype, layout=layout, batch=batch, repeat=repeat),
+        environment=environment(device),
+        settings=dict(device=str(device), dtype=dtype, layout=layout, batch=batch, repeat=repeat),
         rows=rows,
         means=_means(rows),
     )
 
 
 def _benchmark_shape(network, shape, groups, device, dtype, layout, repeat, compiled):
-    x, upstream = (torch.randn(shape, device=device).to(DTYPES[dtype], memory_format=LAYOUTS[layout]) for _ in range(2))
+    x, grad = (torch.randn(shape, device=device).to(DTYPES[dtype], memory_format=LAYOUTS[layout]) for _ in range(2))
     ean = EAN(shape[1], groups).to(device)
     with torch.no_grad():
         for parameter in ean.parameters():
@@ -106,7 +106,7 @@ def _benchmark_shape(network, shape, groups, device, dtype, layout, repeat, comp
         # so that one graph can be run backward again and again
         torch._functorch.config.donated_buffer = False
         modules['compiled'] = torch.compile(PlainEAN(ean), dynamic=False)
-    _check_equal(modules, x, upstream)
+    _check_equal(modules, x, grad)
 
     leaves = {name: x.detach().requires_grad_() for name in modules}
     inputs = {name: (leaves[name], *module.parameters()) for name, module in modules.items()}
@@ -117,11 +117,11 @@ def _benchmark_shape(network, shape, groups, device, dtype, layout, repeat, comp
             return modules[name](x)
 
     def training(name):
-        return torch.autograd.grad(modules[name](leaves[name]), inputs[name], upstream)
+        return torch.autograd.grad(modules[name](leaves[name]), inputs[name], grad)
 
     def backward(name):
         # What is compiled for one backward pass can't be run twice on one graph.
-        return torch.autograd.grad(graphs[name], inputs[name], upstream, retain_graph=True)
+        return torch.autograd.grad(graphs[name], inputs[name], grad, retain_graph=True)
 
     passes = {'inference': inference, 'backward': backward, 'forward + backward': training}
     memory = {}
@@ -151,14 +151,14 @@ def _benchmark_shape(network, shape, groups, device, dtype, layout, repeat, comp
     return rows
 
 
-def _check_equal(modules, x, upstream):
+def _check_equal(modules, x, grad):
     """Only the same results are worth comparing in speed."""
     tolerance = 20 * torch.finfo(x.dtype).eps
     results = {}
     for name, module in modules.items():
         leaf = x.detach().requires_grad_()
         y = module(leaf)
-        results[name] = (y.detach(), torch.autograd.grad(y, leaf, upstream)[0])
+        results[name] = (y.detach(), torch.autograd.grad(y, leaf, grad)[0])
     for name, result in results.items():
         for mine, theirs in zip(results['EAN'], result):
             error = (mine.double() - theirs.double()).norm() / theirs.double().norm()
@@ -186,7 +186,7 @@ def tables(result: dict) -> list[Table]:
     """What :func:`benchmark_ops` returned, for a ``rich`` console: a table a pass, and one of memory."""
     settings, rows = result['settings'], result['rows']
     others = list(rows[0]['ratio'])
-    tables = []
+    by_pass = []
     for pass_ in TRANSFERS:
         table = Table(
             title=f'{pass_}: {settings["dtype"]}, {settings["layout"]}, {result["environment"]["device"]}',
@@ -214,8 +214,8 @@ def tables(result: dict) -> list[Table]:
                 )
             _add_mean(table, 'geometric mean', result['means'][pass_][network], others)
         _add_mean(table, 'geometric mean of all', result['means'][pass_]['all'], others)
-        tables.append(table)
-    return [*tables, _memory_table(rows)]
+        by_pass.append(table)
+    return [*by_pass, _memory_table(rows)]
 
 
 def _add_mean(table, title, means, others):

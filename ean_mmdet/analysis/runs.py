@@ -113,7 +113,7 @@ def read_run(path: str | os.PathLike) -> Run:
         if not lines:
             continue
         config = _read_config(file)
-        new_training, new_validation = _place(lines, file, config)
+        new_training, new_validation = _points(lines, file, config)
         points = (*new_training, *new_validation)
         by_epoch = all(point.epoch is not None for point in (*training, *validation, *points))
         begin = min(point.at(by_epoch) for point in points)
@@ -275,7 +275,7 @@ def _read_config(file: Path) -> Config | None:
         raise InputError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
 
 
-def _place(lines: list[dict], file: Path, config: Config | None) -> tuple[list[Point], list[Point]]:
+def _points(lines: list[dict], file: Path, config: Config | None) -> tuple[list[Point], list[Point]]:
     """The lines of one start as points of training and of validation."""
     steps = [line for line in lines if 'iter' in line]
     by_epoch = _counts_epochs(config, steps)

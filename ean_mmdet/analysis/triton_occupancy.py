@@ -21,7 +21,6 @@ MAPS = ('z', 'y', 'residual', 'grad', 'sign', 'dz', 'dresidual')
 # Of a multiprocessor: threads, registers, programs, and bytes of shared memory by compute capability.
 THREADS, REGISTERS, PROGRAMS = 2048, 65536, 32
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
-LEAST_TRITON = (3, 6)  # PyTorch 2.10's; before, the compiler is called otherwise
 PROGRAMS_OF_DEVICE = 264  # two on every multiprocessor of an H100
 
 
@@ -49,6 +48,13 @@ class Compiled:
     def occupancy(self) -> float:
         """Threads at work over those that a multiprocessor can have."""
         return self.programs * self.threads / THREADS
+
+
+def missing() -> str | None:
+    """Why the kernels can't be compiled without a GPU here; None if they can."""
+    if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 6):  # the compiler's arguments were others
+        return f'needs Triton 3.6 (PyTorch 2.10) or later; this is {triton.__version__}'
+    return None
 
 
 def compile_kernels(

@@ -8,7 +8,8 @@ from torch.library import opcheck
 
 from ean_mmdet.ops import batch_norm_gate, ean_gate
 from tests.reference import plain_batch_norm_gate
-from tests.test_ops.test_norm_gate import FORMATS, TAILS, TOLERANCE, saved_bytes
+from tests.test_ops.test_norm_gate import FORMATS, TAILS, TOLERANCE
+from tests.test_ops.test_operator import saved_bytes
 
 NAMES = ('z', 'scale', 'shift', 'norm_weight', 'norm_bias', 'residual')
 MODES = ('training', 'evaluation', 'without statistics')
@@ -33,7 +34,7 @@ def fused(inputs, mean, var, training, relu, **arguments):
     )  # fmt: skip
 
 
-def compare(inputs, statistics, mode, relu, tolerance, momentum=0.1):
+def assert_equals_reference(inputs, statistics, mode, relu, tolerance, momentum=0.1):
     """Result, gradients and running statistics against the reference's. Returns the result."""
     training = mode == 'training'
     mine = [None, None] if mode == 'without statistics' else [t.clone() for t in statistics]
@@ -72,7 +73,7 @@ def test_equals_the_plain_formula(backend, skip_float64, shape, dtype, layout):
         # On planes of one pixel PyTorch's own batch norm and formula have errors of 4e-5 in float32.
         float32 = 1e-4 if shape[2:] == (1, 1) else 2e-5
         tolerance = max(TOLERANCE[dtype], float32 if dtype is torch.float32 else 0)
-        y = compare(inputs, statistics, mode, activation is not None, tolerance)
+        y = assert_equals_reference(inputs, statistics, mode, activation is not None, tolerance)
         assert y.is_contiguous(memory_format=FORMATS[layout])
 
 
@@ -96,7 +97,7 @@ def test_a_norm_weight_of_zero(backend, mode):
     inputs, statistics = make((2, 6, 5, 4))
     with torch.no_grad():
         inputs['norm_weight'].zero_()
-    compare(inputs, statistics, mode, True, 2e-5)
+    assert_equals_reference(inputs, statistics, mode, True, 2e-5)
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -105,19 +106,19 @@ def test_frozen(backend, mode, frozen):
     inputs, statistics = make((2, 6, 5, 4))
     for name in frozen:
         inputs[name] = inputs[name].detach()
-    compare(inputs, statistics, mode, True, 2e-5)
+    assert_equals_reference(inputs, statistics, mode, True, 2e-5)
 
 
 def test_without_weight_and_bias(backend):
     inputs, statistics = make((2, 6, 5, 4))
     for mode in MODES:
-        compare({**inputs, 'norm_weight': None, 'norm_bias': None}, statistics, mode, False, 2e-5)
+        assert_equals_reference({**inputs, 'norm_weight': None, 'norm_bias': None}, statistics, mode, False, 2e-5)
 
 
 @pytest.mark.parametrize('momentum', [0.0, 0.03, 1.0])
 def test_momentum(backend, momentum):
     inputs, statistics = make((2, 6, 5, 4))
-    compare(inputs, statistics, 'training', True, 2e-5, momentum)
+    assert_equals_reference(inputs, statistics, 'training', True, 2e-5, momentum)
 
 
 @pytest.mark.parametrize('layout', FORMATS)
@@ -128,7 +129,7 @@ def test_a_large_mean(backend, mode, layout):
         inputs['z'].add_(1e4)
         mean.add_(1e4)
     # A mean of 10,000 has half a thousandth of an error in float32. (A ReLU would make a step of that.)
-    compare(inputs, (mean, var), mode, False, 4e-3)
+    assert_equals_reference(inputs, (mean, var), mode, False, 4e-3)
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -140,7 +141,7 @@ def test_any_strides(backend, mode, view):
     shape = view(base).shape
     inputs, statistics = make(shape)
     inputs['z'] = view(base.requires_grad_())
-    compare(inputs, statistics, mode, True, 2e-5)
+    assert_equals_reference(inputs, statistics, mode, True, 2e-5)
 
 
 @pytest.mark.parametrize('shape', [(0, 4, 3, 3), (2, 4, 0, 3)])

@@ -16,10 +16,10 @@ from ean_mmdet.ops import norm_gate
 from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, make_inputs
 
 triton = pytest.importorskip('triton')
-from ean_mmdet.analysis.triton_occupancy import LEAST_TRITON, compile_kernels  # noqa: E402
+from ean_mmdet.analysis.triton_occupancy import compile_kernels, missing  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton_plan as plans  # noqa: E402
-from tests.test_ops.test_batch_norm_gate import compare, make  # noqa: E402
+from tests.test_ops.test_batch_norm_gate import assert_equals_reference, make  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -197,11 +197,11 @@ def test_behind_a_batch_norm(use_triton, small_tiles, shape, mode, layout):
         inputs = {k: v if v is None else v.detach().to(DEVICE).requires_grad_() for k, v in inputs.items()}
         statistics = [t.to(DEVICE) for t in statistics]
         tolerance = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
-        compare(inputs, statistics, mode, activation is not None, tolerance)
+        assert_equals_reference(inputs, statistics, mode, activation is not None, tolerance)
 
 
 @pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
-@pytest.mark.skipif(tuple(map(int, triton.__version__.split('.')[:2])) < LEAST_TRITON, reason='needs Triton 3.6')
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
 @pytest.mark.parametrize('capability', [80, 90])
 @pytest.mark.parametrize(('dtype', 'layout'), [(torch.float32, 'contiguous'), (torch.bfloat16, 'channels_last')])
 def test_compiles_without_spills(monkeypatch, tmp_path, capability, dtype, layout):
