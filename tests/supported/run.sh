@@ -26,7 +26,7 @@ wheels=$("$python" -W ignore tools/build_mmcv.py --package "$package" --version 
 rm -rf "$venv/src" && mkdir "$venv/src"
 git ls-files -z | xargs -0 tar -c | tar -x -C "$venv/src"
 cd "$venv/src"
-"$python" -m pip install -q --find-links "$wheels" --no-build-isolation -e ".[$extras,analysis,test]" model-index onnx tensorboard
+"$python" -m pip install -q --find-links "$wheels" --no-build-isolation -e ".[$extras,analysis,test]" tensorboard
 "$python" -m pip list 2>/dev/null | grep -iE '^(torch|torchvision|numpy|triton|mm|onedl)'
 exec "$python" -W ignore -m pytest -q tests/test_norms tests/test_attention tests/test_ops tests/test_heads \
     tests/test_hooks tests/test_backbones tests/test_checkpoint tests/test_engine tests/test_datasets tests/test_configs \
