@@ -1,0 +1,50 @@
+"""The documentation as a site: python -m sphinx -W --keep-going docs site. Needs the extra `docs`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path[:0] = [str(ROOT), str(DOCS)]
+
+import ean_mmdet  # noqa: E402
+from tool_help import write_tool_help  # noqa: E402
+
+project = 'ean_mmdet'
+author = 'the ean_mmdet authors'
+version = release = ean_mmdet.__version__
+
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
+source_suffix = {'.md': 'markdown'}
+exclude_patterns = ['results/*/README.md', '_build']
+myst_enable_extensions = ['dollarmath', 'colon_fence']
+myst_heading_anchors = 4
+suppress_warnings = ['myst.header']
+
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'description'
+autodoc_typehints_description_target = 'documented'
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+html_theme = 'furo'
+html_title = f'ean_mmdet {release}'
+html_static_path = ['_static']
+
+
+def name_folders(app: object, name: str, source: list[str]) -> None:
+    """Show a link to a folder of the repository as its name: a page can show files, not folders."""
+    here = (DOCS / name).parent
+
+    def shown(link: re.Match) -> str:
+        return f'`{link[2]}`' if (here / link[2]).is_dir() else link[0]
+
+    source[0] = re.sub(r'\[([^\]]*)\]\(([^)#:]+)\)', shown, source[0])
+
+
+def setup(app) -> None:
+    write_tool_help(DOCS / 'reference' / 'tools.md')
+    app.connect('source-read', name_folders)
