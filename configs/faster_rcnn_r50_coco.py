@@ -5,3 +5,6 @@ _base_ = [
     './_base_/schedules/schedule_200k.py',
     './_base_/default_runtime.py',
 ]
+
+# The base freezes stage 1, where attention that is new could never learn. So no row freezes it, this one included.
+model = dict(backbone=dict(frozen_stages=0))
