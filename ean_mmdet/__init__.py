@@ -8,7 +8,9 @@ from importlib.util import find_spec
 __version__ = '0.1.0'
 __all__ = ['__version__', 'attention', 'ops']
 
-from . import attention, ops
+from . import attention, mmcv_finder, ops
+
+mmcv_finder.install()
 
 if all(find_spec(name) is not None for name in ('mmengine', 'mmcv', 'mmdet')):
     from . import backbones, checkpoint, datasets, heads, hooks, norms

@@ -1,0 +1,28 @@
+"""Where ``mmcv._ext``, mmcv's compiled operators, is found where nobody compiled it: in :mod:`ean_mmdet.mmcv_ops`.
+
+Standard library alone, as it also runs at the end of ``import torch`` (``ean_mmdet_autoload.py``).
+"""
+
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / 'mmcv_ops'
+
+
+class MMCVFinder:
+    """Finds ``mmcv._ext`` in this package. Python asks it last, so that a compiled one is never shadowed."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name != 'mmcv._ext':
+            return None
+        # Under mmcv's name and not ours: `mmdet`, half imported, may be asking, and `ean_mmdet` imports it.
+        return spec_from_file_location(name, FOLDER / '__init__.py', submodule_search_locations=[str(FOLDER)])
+
+
+def install() -> None:
+    """Let ``mmcv.ops`` find its operators here where it has none compiled. Nothing is imported before it asks."""
+    if MMCVFinder not in sys.meta_path:
+        sys.meta_path.append(MMCVFinder)
