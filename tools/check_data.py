@@ -5,7 +5,7 @@ import time
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet import engine
-from ean_mmdet.datasets import check_data
+from ean_mmdet.datasets import Checked, check_data
 from ean_mmdet.errors import InputError
 
 SPLITS = ('train', 'val', 'test')
@@ -18,6 +18,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def describe(checked: Checked) -> str:
+    """What was found of a data set in a line, which is good only where nothing was left unchecked."""
+    used = f'{checked.images} images, {checked.kept} of {checked.boxes} boxes used' if checked.images else checked.kind
+    return f'not checked: {"; ".join(checked.unchecked)} ({used})' if checked.unchecked else f'good: {used}'
+
+
 def main() -> None:
     args = parse_args()
     with engine.user_errors():
@@ -28,12 +34,13 @@ def main() -> None:
                 continue
             begin = time.perf_counter()
             try:
-                check_data(config, (split,), args.decode)
+                found = check_data(config, (split,), args.decode)[split]
             except InputError as error:
                 problems.append(str(error))
                 print(f'{split}: {error}')
             else:
-                print(f'{split}: good ({time.perf_counter() - begin:.1f} s)')
+                for checked in found:
+                    print(f'{split}: {describe(checked)} ({time.perf_counter() - begin:.1f} s)')
         if problems:
             raise InputError(f'{len(problems)} of the data sets cannot be used as they are, see above')
 

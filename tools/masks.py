@@ -52,7 +52,8 @@ def main() -> None:
         engine.set_work_dir(config, args.work_dir, args.config)
         images = find_images(args.images) if args.images else []
     with engine.user_errors(config.work_dir):
-        check_data(config, ('test',))
+        if not args.no_check:
+            check_data(config, ('test',))
         runner = engine.build_runner(config)
         load_whole(runner.model, args.checkpoint)
         model = runner.model.eval()

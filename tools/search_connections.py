@@ -95,7 +95,7 @@ def main() -> None:
         config = engine.load_config(args.config, args.cfg_options)
         engine.set_work_dir(config, args.work_dir, args.config)
     with engine.user_errors(config.work_dir):
-        if engine.is_main_process():
+        if engine.is_main_process() and not args.no_check:
             check_data(config, ('train',))
         folder = Path(config.work_dir)
         if engine.is_main_process():

@@ -92,7 +92,7 @@ def main() -> None:
             add_pictures(config, args)
         if args.tta:
             add_test_time_augmentation(config)
-        if engine.is_main_process():
+        if engine.is_main_process() and not args.no_check:
             check_data(config, ('test',))
         runner = engine.build_runner(config, args.launcher)
         if args.out:

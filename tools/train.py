@@ -51,7 +51,7 @@ def main() -> None:
         if args.resume:
             config.load_from = latest_checkpoint(config.work_dir) if args.resume == 'auto' else args.resume
             config.resume = config.load_from is not None
-        if engine.is_main_process():
+        if engine.is_main_process() and not args.no_check:
             check_data(config)
         runner = engine.build_runner(config, args.launcher)
         runner.train()

@@ -1,11 +1,13 @@
 """Data: the check before a run, loading that says what broke in it, and the generated sample data set."""
 
-from .check import check_data, config_classes
+from .check import Checked, check_data
+from .config_parts import config_classes
 from .loading import GuardedLoadImageFromFile, guard_loading
 from .sample import CLASSES, make_sample_dataset
 
 __all__ = [
     'CLASSES',
+    'Checked',
     'GuardedLoadImageFromFile',
     'check_data',
     'config_classes',

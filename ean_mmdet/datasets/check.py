@@ -1,236 +1,474 @@
-"""Checks a config's data before anything is built: files, classes, images.
+"""Checks a config's data before a run: each data set is built as MMDetection builds it, and what it holds is looked at.
 
-mmdet ignores what doesn't fit: boxes of unknown classes are dropped, an image that isn't there fails when its turn
-comes. This says so at once.
+MMDetection leaves out boxes that it can't use, numbers classes by the order of a file, and meets an image that isn't
+there when its turn comes. This says so at once. What it can't look at it names: :class:`Checked` has ``unchecked``.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
-from mmdet.registry import DATASETS
+import numpy as np
+from mmdet.datasets import CocoDataset, XMLDataset
+from mmdet.datasets.api_wrappers import COCO
 from mmengine.config import Config
-from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import DATASETS
+from rich.console import Console
+from rich.progress import track
 
 from ..errors import InputError
-from .coco_check import counted, find_problems, read_coco, wrong_sizes
-from .images import require_images
+from .coco_check import (
+    counted,
+    find_errors,
+    label_names,
+    lost_boxes,
+    other_format,
+    read_coco,
+)
+from .config_parts import (
+    as_list,
+    dataset_classes,
+    datasets_of,
+    type_class,
+    type_name,
+)
+from .evaluator_check import check_evaluators, reads_a_file
+from .held import README_SECTION, Held, hold, is_local
+from .images import ImageSize, require_images
+from .num_classes_check import check_num_classes, reads_names
+from .voc_check import lost_objects
 
-README_SECTION = "see 'Data' in README.md"
+USE = dict(train='train on', val='validate on', test='evaluate on')
+# Left out on purpose, by the annotations or the config.
+EXPECTED = (
+    'crowds (iscrowd: 1)',
+    'marked as difficult',
+    'smaller than bbox_min_size',
+    'of classes that the config does not have',
+    'in images that filter_cfg leaves out',
+)
+LARGE = 1000  # images from which progress is shown
 
 
-_USE = dict(train='train on', val='validate on', test='evaluate on')
+@dataclass
+class Checked:
+    """What was found of one data set: how many images and boxes are used of how many, and what wasn't checked."""
+
+    kind: str
+    images: int = 0
+    boxes: int = 0
+    kept: int = 0
+    unchecked: list[str] = field(default_factory=list)
 
 
-def check_data(config: Config, splits: tuple[str, ...] = ('train', 'val'), decode: bool = False) -> None:
-    """Check the data sets of a config: COCO and VOC format, and folders of images per class.
+def check_data(config: Config, splits: tuple[str, ...] = ('train', 'val'), decode: bool = False) -> dict[str, list]:
+    """Check the data sets of a config and the evaluators that go with them.
 
     Args:
         config: The whole config.
         splits: Which of ``train``, ``val`` and ``test`` to check. Defaults to ``('train', 'val')``.
         decode: Whether to decode every image, and not read its header alone. Defaults to False.
 
+    Returns:
+        A list of :class:`Checked` for each split that the config has.
+
     Raises:
-        InputError: A data root, annotation file or image is missing, an annotation file is damaged, its classes aren't
-            the config's, or there is nothing to train on.
+        InputError: A file or an image is missing or damaged, a label would have another class's name, nothing is left
+            to train or evaluate on, or an evaluator has other data than its data set.
     """
-    for split in splits:
-        loader = config.get(f'{split}_dataloader')
-        for dataset in _leaves(loader.dataset) if loader else ():
-            kind = dataset['type']
-            name = (kind if isinstance(kind, str) else kind.__name__).rsplit('.', 1)[-1]
-            check = CHECKS.get(name)
-            if check and _is_local(dataset) and (dataset.get('ann_file') or check is _check_class_folders):
-                check(dataset, split, decode)
-                if check is not _check_class_folders:
-                    _check_num_classes(config, _classes(dataset), split)
+    return {split: _check_split(config, split, decode) for split in splits if config.get(f'{split}_dataloader')}
 
 
-def _leaves(dataset: dict) -> Iterator[dict]:
-    """The data sets inside wrappers such as RepeatDataset and ConcatDataset."""
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
-    if not inner:
-        yield dataset
-    for part in inner:
-        yield from _leaves(part)
+def _check_split(config: Config, split: str, decode: bool) -> list[Checked]:
+    evaluators = as_list(config.get(f'{split}_evaluator')) if split != 'train' else []
+    writes_only = bool(evaluators) and all(part.get('format_only') for part in evaluators)
+    found, held = [], []
+    for part in datasets_of(config, split):
+        checked, one = _check_dataset(config, part, split, decode, writes_only)
+        found.append(checked)
+        held += [one] if one else []
+    with_boxes = [one for one in held if _has_boxes(one)]
+    if with_boxes and not writes_only and not any(checked.kept for checked in found):
+        files = ' and '.join(dict.fromkeys(str(one.file) for one in with_boxes))
+        raise InputError(f'{split} data: {files} has no annotations, so there is nothing to {USE[split]}')
+    for one in held:
+        _check_same_classes(config, one)
+        check_num_classes(config, one)
+    if held and evaluators:
+        found[0].unchecked += check_evaluators(config, held, evaluators, split)
+    for checked in found:
+        for line in checked.unchecked:
+            print(f'not checked: {split} data: {line}', file=sys.stderr, flush=True)
+    return found
 
 
-def _is_local(dataset: dict) -> bool:
-    backend = (dataset.get('backend_args') or {}).get('backend', 'local')
-    return backend in ('local', 'disk') and '://' not in str(dataset.get('data_root'))
-
-
-def config_classes(config: Config) -> tuple[str, ...]:
-    """Names of the classes that a config's test data has."""
-    dataset = next(_leaves(config.test_dataloader.dataset))
-    with ROOT_DATASETS.switch_scope_and_registry(config.get('default_scope', 'mmdet')) as registry:
-        kind = dataset['type']
-        return _classes(dict(dataset, type=registry.get(kind) if isinstance(kind, str) else kind))
-
-
-def _classes(dataset: dict) -> tuple[str, ...]:
-    kind = dataset['type']
-    defaults = (DATASETS.get(kind) if isinstance(kind, str) else kind).METAINFO
-    classes = (dataset.get('metainfo') or {}).get('classes') or defaults['classes']
-    if isinstance(classes, str):
-        # mmengine reads a file of names, one a line
-        classes = Path(classes).read_text().split('\n') if os.path.isfile(classes) else [classes]
-        classes = [name.strip() for name in classes if name.strip()]
-    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
-        raise InputError(f'metainfo of {kind}: classes must be names, or the path of a file of names, got {classes!r}')
-    return tuple(classes)
-
-
-def _check_num_classes(config: Config, classes: tuple[str, ...], split: str) -> None:
-    """See that the heads predict as many classes as the data set has. RPNs tell objects from background alone."""
-
-    def heads(part: object) -> Iterator[tuple[str, int]]:
-        if isinstance(part, dict):
-            kind = str(part.get('type', ''))
-            if kind.endswith('Head') and 'RPN' not in kind and isinstance(part.get('num_classes'), int):
-                yield kind, part['num_classes']
-            for value in part.values():
-                yield from heads(value)
-        elif isinstance(part, (list, tuple)):
-            for value in part:
-                yield from heads(value)
-
-    for kind, number in heads(config.get('model')):
-        if number != len(classes):
-            raise InputError(
-                f'{split} data: its data set has {len(classes)} classes ({_short(classes)}), and the model has a '
-                f'{kind} with num_classes={number}; they must agree'
-            )
-
-
-def _annotation_file(dataset: dict, split: str) -> Path:
-    root = dataset.get('data_root') or ''
-    if root and not os.path.isdir(root):
+def _check_dataset(
+    config: Config, part: dict, split: str, decode: bool, writes_only: bool
+) -> tuple[Checked, Held | None]:
+    kind = type_name(part)
+    if not is_local(part):
+        return Checked(kind, unchecked=[f'{kind}, which is not on a disk of this machine']), None
+    if _is_classification(config, part):
+        check = _check_class_folders if kind in ('ImageNet', 'CustomDataset') else None
+        if check:
+            check(part, split)
+        return Checked(kind, unchecked=[f'the images of {kind}' if check else kind]), None
+    with _announced(split, Path(part.get('data_root') or '', part.get('ann_file') or '')):
+        held = hold(config, part, split)
+    if held is None:
+        return Checked(kind, unchecked=[f'{kind}, which is no data set of MMEngine']), None
+    checked = Checked(kind, images=len(held.kept))
+    if not held.loaded:
+        raise InputError(f'{split} data: {held.file} lists no images')
+    lost, examples = _check_annotations(config, held, checked, split, writes_only)
+    if not held.kept:
         raise InputError(
-            f'{split} data: no folder {root}. Put or link the data there, or set data_root in the config; '
-            f'{README_SECTION}'
+            f'{split} data: filter_cfg leaves out all of the {len(held.loaded)} images of {held.file}'
+            + (f': {counted(lost, examples)}' if lost else '')
         )
-    file = Path(root, dataset['ann_file'])
-    if not file.is_file():
-        there = ', '.join(sorted(path.name for path in file.parent.glob('*'))[:8]) if file.parent.is_dir() else ''
-        hint = f'{file.parent} holds {there or "nothing"}' if file.parent.is_dir() else f'nor a folder {file.parent}'
-        raise InputError(f'{split} data: no annotation file {file}; {hint}; {README_SECTION}')
-    return file
+    sizes = _check_images(part, held, checked, split, decode)
+    _check_boxes(config, held, sizes, split)
+    if lost:
+        unusual = any(reason not in EXPECTED for reason in lost) or checked.kept < checked.boxes / 2
+        _say(
+            'warning' if unusual else 'note',
+            split,
+            f'{held.file} has {checked.boxes} boxes, of which {checked.kept} are used. Of the others are '
+            f'{counted(lost, examples)}; MMDetection leaves them out',
+        )
+    return checked, held
 
 
-def _require_files(folder: Path, names: list[str], split: str, source: Path) -> None:
-    present = set(os.listdir(folder)) if folder.is_dir() else set()
-    missing = [folder / name for name in names if name not in present]
-    if missing:
+def _is_classification(config: Config, part: dict) -> bool:
+    """Whether a data set is one of MMPretrain's, with a label an image."""
+    kind = type_class(config, part, DATASETS)
+    return any(base.__module__.startswith('mmpretrain.') for base in getattr(kind, '__mro__', ()))
+
+
+def _say(kind: str, split: str, text: str) -> None:
+    print(f'{kind}: {split} data: {text}', file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------------------------------------- annotations
+
+
+def _check_annotations(
+    config: Config, held: Held, checked: Checked, split: str, writes_only: bool
+) -> tuple[Counter, dict[str, str]]:
+    """See that labels have the names of the file, and that boxes are left; what is left out, and examples."""
+    lost: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    checked.boxes = checked.kept = _usable(held)
+    dataset, classes = held.dataset, held.classes
+    if not _has_boxes(held):
+        checked.unchecked.append(f'the annotations of {held.kind}')
+    elif isinstance(dataset, XMLDataset) and classes is not None:
+        checked.boxes, lost, examples, names = lost_objects(held.loaded, held.kept, classes)
+        unknown = [name for name in names if name not in classes]
+        if unknown and (not checked.kept or not set(classes) <= set(names)):
+            raise class_error(split, held.file, classes, sorted(names))
+        _note_unknown(unknown, examples)
+    elif isinstance(dataset, CocoDataset) and classes is not None:
+        content, by_image = _coco_content(held)
+        if content is None:
+            checked.unchecked.append(f'the annotation file of {held.kind} against what it holds')
+        else:
+            lost, examples = _check_coco(config, held, checked, split, writes_only, content, by_image)
+    else:
+        checked.unchecked.append(f'the annotation file of {held.kind} against what it holds')
+    if lost and not checked.kept and not writes_only:
         raise InputError(
-            f'{split} data: {len(missing)} of the {len(names)} annotations that {source} lists are missing, the first '
-            f'of them {missing[0]}; {README_SECTION}'
+            f'{split} data: {held.file} has {checked.boxes} boxes, and none is left to {USE[split]}: '
+            f'{counted(lost, examples)}'
         )
+    return lost, examples
 
 
-def _class_error(split: str, source: Path, classes: tuple[str, ...], found: list[str]) -> InputError:
+def _coco_content(held: Held) -> tuple[dict | None, dict]:
+    """The annotation file and its annotations by image, as pycocotools reads it; None where it isn't COCO's."""
+    if held.api is None:  # of a class that reads its file by itself
+        if held.file.suffix != '.json':
+            return None, {}
+        held.api = COCO()
+        held.api.dataset = read_coco(held.file, held.split)
+        held.api.createIndex()
+    return held.api.dataset, held.api.imgToAnns
+
+
+def _check_coco(
+    config: Config, held: Held, checked: Checked, split: str, writes_only: bool, content: dict, by_image: dict
+) -> tuple[Counter, dict[str, str]]:
+    classes = held.classes or ()
+    panoptic = any('segments_info' in entry for entry in content.get('annotations', ())[:1])
+    by_file = split != 'train' and any(reads_a_file(config, part) for part in as_list(config.get(f'{split}_evaluator')))
+    if not panoptic:
+        errors, examples = find_errors(content, by_file and not writes_only)
+        if errors:
+            raise InputError(f'{split} data: {held.file} has {counted(errors, examples)}')
+    labels = getattr(held.dataset, 'cat2label', None)
+    labels = _labels_by_box(held, by_image) if labels is None and not panoptic else labels
+    if labels is None:
+        checked.unchecked.append(f'which label {held.kind} gives a category')
+        labels = {}
+    names = [category['name'] for category in content['categories']]
+    absent = [name for name in classes if name not in names]
+    unknown = [name for name in names if name not in classes]
+    if absent and (unknown or len(absent) == len(classes)) and _shifted(content, labels, classes, absent):
+        raise class_error(split, held.file, classes, names)
+    label_names(content, labels, classes, held.file, split)
+    if absent:
+        _say('note', split, f'{held.file} has no category {short(absent)}')
+    if panoptic:
+        checked.unchecked.append(f'the segments of {held.kind}')
+        return Counter(), {}
+    annotations = content.get('annotations', ())
+    checked.boxes = len(annotations)
+    problem = other_format(content)
+    if problem and not writes_only:
+        raise InputError(f'{split} data: {held.file}: {problem}')
+    try:
+        lost, examples = lost_boxes(content, by_image, held.loaded, held.kept, labels, held.dataset.parse_data_info)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a class of the user's reads them in a way of its own
+        checked.unchecked.append(f'why {held.kind} leaves out {checked.boxes - checked.kept} of {checked.boxes} boxes')
+        lost, examples = Counter(), {}
+    _note_unknown(unknown, examples)
+    if by_file:  # the evaluator counts all but crowds
+        known = {category for category in labels if labels[category] < len(classes)}
+        images = {image['id'] for image in content['images']}
+        checked.kept = sum(
+            box['category_id'] in known and box['image_id'] in images and not box.get('iscrowd') for box in annotations
+        )
+    return lost, examples
+
+
+def _note_unknown(unknown: list[str], examples: dict[str, str]) -> None:
+    if 'of classes that the config does not have' in examples:
+        examples['of classes that the config does not have'] = short(unknown)
+
+
+def _labels_by_box(held: Held, by_image: dict) -> dict | None:
+    """The label of each category id, by the boxes that are in the file and in what the data set made of it."""
+    labels: dict[Any, int] = {}
+    for info in held.loaded:
+        instances = {tuple(instance['bbox']): instance['bbox_label'] for instance in info['instances']}
+        for box in by_image.get(info.get('img_id'), ()):
+            x, y, width, height = box['bbox']
+            if (x, y, x + width, y + height) in instances:
+                labels.setdefault(box['category_id'], instances[x, y, x + width, y + height])
+    return labels or None
+
+
+def _shifted(content: dict, labels: dict, classes: tuple[str, ...], absent: list[str]) -> bool:
+    """Whether classes that a file lacks are wrong names: others are unknown, or labels are shifted."""
+    names = {category['id']: category['name'] for category in content['categories']}
+    right = all(names.get(number) == classes[label] for number, label in labels.items() if label < len(classes))
+    used = {names.get(box.get('category_id')) for box in content.get('annotations', ())}
+    return not labels or not right or bool(used - set(classes) - {None})
+
+
+def _usable(held: Held) -> int:
+    return sum(
+        not instance.get('ignore_flag', 0) for info in _frames(held.kept) for instance in info.get('instances', ())
+    )
+
+
+def _has_boxes(held: Held) -> bool:
+    return any('instances' in info for info in _frames(held.loaded[:20]))
+
+
+def _frames(infos: list[dict]) -> Iterator[dict]:
+    """The images of a data set; those of videos one by one."""
+    for info in infos:
+        yield from info['images'] if isinstance(info.get('images'), list) else [info]
+
+
+def class_error(split: str, source: Path, classes: tuple[str, ...], found: list[str]) -> InputError:
+    """Names of classes that aren't in the annotations, with those that are near."""
     absent = [name for name in classes if name not in found]
     by_lower = {name.lower(): name for name in found}
     near = {name: difflib.get_close_matches(name.lower(), by_lower, n=1) for name in absent}
     hints = [f'{name!r} for {by_lower[match[0]]!r}' for name, match in near.items() if match]
     return InputError(
-        f"{split} data: {source} has the classes {_short(found)}, but the config's {_short(absent)} "
+        f"{split} data: {source} has the classes {short(found)}, but the config's {short(absent)} "
         f'{"is" if len(absent) == 1 else "are"} not among them{" (" + ", ".join(hints[:3]) + "?)" if hints else ""}. '
-        f'Set metainfo=dict(classes=(…)) of the data set to the names in the annotations, and num_classes of the head '
-        f'to their number; see docs/own_data.md'
+        f'Set metainfo=dict(classes={tuple(dict.fromkeys(found))!r}) of the data set, the names in the annotations, '
+        f'and num_classes of the head to their number; see docs/own_data.md'
     )
 
 
-def _short(names: list[str] | tuple[str, ...]) -> str:
+def short(names: Iterable[str]) -> str:
+    """Names in quotes, the first six of them."""
     names = list(names)
     return ', '.join(map(repr, names[:6])) + (f' and {len(names) - 6} more' if len(names) > 6 else '')
 
 
-def _warn(split: str, text: str) -> None:
-    print(f'warning: {split} data: {text}', file=sys.stderr, flush=True)
+def _check_same_classes(config: Config, held: Held) -> None:
+    """See that a label means in one split what it means in training."""
+    if held.split == 'train' or held.classes is None or reads_names(config, held):
+        return
+    for part in datasets_of(config, 'train'):
+        kind = type_class(config, part, DATASETS)
+        classes = dataset_classes(config, part) if kind else None
+        if classes and set(classes) == set(held.classes) and classes != held.classes:
+            raise InputError(
+                f'{held.split} data: its classes are those of the training data in another order, so that labels have '
+                f'other names: set metainfo=dict(classes={classes!r}) in train, val and test alike'
+            )
 
 
-def _check_coco(dataset: dict, split: str, decode: bool) -> None:
-    file = _annotation_file(dataset, split)
-    content = read_coco(file, split)
-    classes, found = _classes(dataset), [category['name'] for category in content['categories']]
-    if not set(classes) <= set(found):
-        raise _class_error(split, file, classes, found)
-    errors, warnings, examples = find_problems(content, evaluated=split != 'train')
-    if errors:
-        raise InputError(f'{split} data: {file} has {counted(errors, examples)}')
-    if warnings:
-        _warn(split, f'{file} has {counted(warnings, examples)}; MMDetection leaves them out')
-    prefix = (dataset.get('data_prefix') or {}).get('img', '')
-    folder = Path(dataset.get('data_root') or '', prefix)
-    names = [image['file_name'] for image in content['images']]
-    sizes = require_images(folder, names, split, file, README_SECTION, decode)
-    if not content.get('annotations'):
-        raise InputError(f'{split} data: {file} has no annotations, so there is nothing to {_USE[split]}')
-    wrong = wrong_sizes(content, sizes)
+# ------------------------------------------------------------------------------------------------------ images
+
+
+def _check_images(part: dict, held: Held, checked: Checked, split: str, decode: bool) -> list[ImageSize | None]:
+    """See that images can be read and have the sizes of the annotations; the size of each, as it is loaded."""
+    frames = list(_frames(held.kept))
+    if not all(isinstance(info.get('img_path'), str) for info in frames):
+        checked.unchecked.append(f'the images of {held.kind}')
+        return [None] * len(frames)
+    paths = [Path(info['img_path']) for info in frames]
+    found = require_images(paths, split, str(held.file), README_SECTION, decode, _progress(split))
+    stored = _ignores_orientation(part)
+    sizes = [ImageSize(*found[path].stored) if stored else found[path] for path in paths]
+    wrong: list[tuple[Path, tuple, ImageSize]] = []
+    empty: list[tuple[Path, tuple, ImageSize]] = []
+    for info, path, size in zip(frames, paths, sizes):
+        said = (info.get('width'), info.get('height'))
+        if None in said or said == size[:2]:
+            continue
+        (empty if not all(said) else wrong).append((Path(info.get('xml_path') or path), said, size))
+    if empty:
+        _say('warning', split, f'{len(empty)} of {len(frames)} annotations say a size of 0, the first {empty[0][0]}')
     if wrong:
+        raise InputError(f'{split} data: {_size_error(wrong, len(frames), held.file)}')
+    hidden = [path for path, size in zip(paths, sizes) if size.orientation > 1 and not stored]
+    if hidden and not any(size.turned and size.width != size.height for size in sizes):
+        _say(
+            'warning',
+            split,
+            f'{len(hidden)} images are turned or mirrored as they are loaded, by their EXIF orientation ({hidden[0]}); '
+            f'whether the boxes are those of the turned image cannot be seen from the sizes',
+        )
+    return list(sizes)
+
+
+def _ignores_orientation(part: dict) -> bool:
+    """Whether a data set's pipeline loads images as they are stored."""
+    for step in part.get('pipeline') or ():
+        if type_name(step).endswith('LoadImageFromFile'):
+            color, backend = step.get('color_type', 'color'), step.get('imdecode_backend')
+            return 'ignore_orientation' in color or color == 'unchanged' or backend in ('turbojpeg', 'tifffile')
+    return False
+
+
+def _size_error(wrong: list[tuple[Path, tuple, ImageSize]], total: int, file: Path) -> str:
+    path, (width, height), size = wrong[0]
+    turned = [entry for entry in wrong if entry[2].turned and entry[1] == entry[2].stored]
+    if len(turned) == len(wrong):
+        return (
+            f'{len(turned)} of the {total} images are turned by their EXIF orientation as they are loaded, and {file} '
+            f'has the sizes of the stored images, with which the boxes go: {path} is loaded as {size.width} × '
+            f'{size.height}, not {width} × {height}. Store the images turned, or load them as they are stored: '
+            f"dict(type='LoadImageFromFile', color_type='color_ignore_orientation') in the pipelines of train, val and "
+            f'test'
+        )
+    return (
+        f'{len(wrong)} of the {total} images have another size than {file} says, by which boxes are cut off: {path} is '
+        f'{size.width} × {size.height}, not {width} × {height}'
+    )
+
+
+def _progress(split: str) -> Callable[[Iterable, int], Iterable]:
+    def shown(images: Iterable, total: int) -> Iterable:
+        text = f'{split} data: looking at {total} images'
+        return track(images, text, total, console=Console(stderr=True), disable=total < LARGE, transient=True)
+
+    return shown
+
+
+class _announced:
+    """One line on the standard error where a file is large enough for reading it to take a while."""
+
+    def __init__(self, split: str, file: Path) -> None:
+        if file.is_file() and file.stat().st_size > 20e6:
+            print(f'{split} data: reading {file} ({file.stat().st_size / 1e6:.0f} MB)', file=sys.stderr, flush=True)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+# ------------------------------------------------------------------------------------------------------- boxes
+
+
+def _check_boxes(config: Config, held: Held, sizes: list[ImageSize | None], split: str) -> None:
+    """See that labels are classes', and that boxes to train on have an extent inside their image."""
+    boxes, labels, owners = [], [], []
+    for number, info in enumerate(_frames(held.kept)):
+        for instance in info.get('instances', ()):
+            if not instance.get('ignore_flag', 0) and len(instance.get('bbox', ())) == 4:
+                boxes.append(instance['bbox'])
+                labels.append(instance.get('bbox_label', 0))
+                owners.append(number)
+    classes = held.classes
+    beyond = [label for label in set(labels) if classes and not (isinstance(label, int) and label < len(classes))]
+    if beyond:
         raise InputError(
-            f'{split} data: {len(wrong)} of the {len(names)} images have another size than {file} says, by which boxes '
-            f'are cut off: {wrong[0]}'
+            f'{split} data: {held.kind} gives boxes the label {beyond[0]!r}, and there are {len(classes or ())} '
+            f'classes, from 0 on: beyond them is background'
         )
-    ids = {category['id'] for category in content['categories'] if category['name'] in classes}
-    if not any(box['category_id'] in ids for box in content['annotations']):
-        raise InputError(
-            f"{split} data: {file} has no box of the config's classes, so there is nothing to {_USE[split]}"
-        )
+    if split != 'train' or not boxes:
+        return
+    corners = np.array(boxes, dtype=float)
+    frames = list(_frames(held.kept))
+    extent = np.array(
+        [size[:2] if size else (info.get('width', 0), info.get('height', 0)) for size, info in zip(sizes, frames)]
+    )
+    limits = extent[owners]
+    if not np.isfinite(corners).all():
+        raise InputError(f'{split} data: {held.file} has boxes with NaN or infinity')
+    inside = np.clip(corners, 0, np.concatenate([limits, limits], axis=1))
+    flat = np.flatnonzero(((inside[:, 2:] - inside[:, :2]) <= 0).any(axis=1) & (limits > 0).all(axis=1))
+    if not len(flat):
+        return
+    first = flat[0]
+    info = frames[owners[first]]
+    place = info.get('xml_path') or info.get('img_path')
+    empty = ((corners[:, 2:] - corners[:, :2]) <= 0).any(axis=1)[flat]
+    advice = (
+        "Set the data set's filter_cfg=dict(bbox_min_size=1) to leave them out"
+        if empty.all() and isinstance(held.dataset, XMLDataset)
+        else 'Mend them or take them out'
+    )
+    text = (
+        f'{len(flat)} boxes have no width or height inside their image, the first in {place}: '
+        f'{[float(side) for side in corners[first]]} of {limits[first][0]} × {limits[first][1]} pixels'
+    )
+    if _filters_boxes(config.get('train_dataloader')):
+        _say('warning', split, f"{text}; the pipeline's FilterAnnotations leaves them out")
+        return
+    raise InputError(f'{split} data: {text}; one of them makes the loss infinite. {advice}')
 
 
-def _check_voc(dataset: dict, split: str, decode: bool) -> None:
-    file = _annotation_file(dataset, split)
-    root = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('sub_data_root', ''))
-    images, annotations = dataset.get('img_subdir', 'JPEGImages'), dataset.get('ann_subdir', 'Annotations')
-    names = file.read_text().split()
-    require_images(root, [f'{images}/{name}.jpg' for name in names], split, file, README_SECTION, decode)
-    _require_files(root / annotations, [f'{name}.xml' for name in names], split, file)
-    found: Counter[str] = Counter()
-    flat, wrong = [], []
-    for name in names:
-        path = root / annotations / f'{name}.xml'
-        try:
-            boxes = list(ElementTree.parse(path).getroot().iter('object'))
-            sides = [_sides(box) for box in boxes]
-            wrong += [path for side in sides if not all(map(math.isfinite, side))]
-            flat += [path for xmin, ymin, xmax, ymax in sides if xmax - xmin < 1 or ymax - ymin < 1]
-        except (ElementTree.ParseError, TypeError, ValueError) as error:
-            raise InputError(f'{split} data: {path} is no valid VOC annotation, perhaps truncated: {error}') from error
-        found.update(box.findtext('name', '') for box in boxes)
-    if wrong:
-        raise InputError(f'{split} data: {len(wrong)} boxes have NaN or infinity, the first in {wrong[0]}')
-    classes = _classes(dataset)
-    # A class without a box is normal in a small set; together with boxes of unknown classes it is a wrong name.
-    if not set(classes) <= set(found) and not set(found) <= set(classes):
-        raise _class_error(split, root / annotations, classes, sorted(found))
-    if not found:
-        raise InputError(f'{split} data: no image of {file} has a box; there is nothing to {_USE[split]}')
-    unknown = {name: count for name, count in found.items() if name not in classes}
-    if unknown:
-        _warn(
-            split, f'{file}: {sum(unknown.values())} boxes are of other classes ({_short(list(unknown))}) and left out'
-        )
-    if split == 'train' and flat and not (dataset.get('filter_cfg') or {}).get('bbox_min_size'):
-        raise InputError(
-            f'{split} data: {len(flat)} boxes have no width or height, the first in {flat[0]}; one of them makes the '
-            f"loss infinite. Set the data set's filter_cfg=dict(bbox_min_size=1) to leave them out"
-        )
+def _filters_boxes(part: object) -> bool:
+    """Whether a pipeline somewhere in a part of a config leaves out boxes without an extent."""
+    if isinstance(part, dict):
+        return type_name(part) == 'FilterAnnotations' or any(map(_filters_boxes, part.values()))
+    return isinstance(part, (list, tuple)) and any(map(_filters_boxes, part))
 
 
-def _sides(box: ElementTree.Element) -> tuple[float, ...]:
-    return tuple(float(box.findtext(f'bndbox/{side}', '')) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+# ------------------------------------------------------------------------------------------------- classifiers
 
 
-def _check_class_folders(dataset: dict, split: str, decode: bool) -> None:
+def _check_class_folders(dataset: dict, split: str) -> None:
     """MMPretrain's data sets with a folder of images per class; an annotation file stands for the folders."""
     root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or dataset.get('split') or ''
     folder = Path(root, prefix if isinstance(prefix, str) else prefix.get('img_path', ''))
@@ -249,12 +487,3 @@ def _check_class_folders(dataset: dict, split: str, decode: bool) -> None:
             f'{split} data: {folder} has no folders of images per class, nor is there a list of its images with their '
             f'classes, {annotations}; see docs/pretraining.md'
         )
-
-
-CHECKS = {
-    'CocoDataset': _check_coco,
-    'VOCDataset': _check_voc,
-    'XMLDataset': _check_voc,
-    'ImageNet': _check_class_folders,
-    'CustomDataset': _check_class_folders,
-}

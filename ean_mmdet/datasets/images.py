@@ -1,4 +1,4 @@
-"""Whether image files can be used: each one's existence, size and header, or its every pixel.
+"""Whether image files can be used, and their sizes as OpenCV loads them: by existence and header, or every pixel.
 
 What was found of a file is kept in ``$EAN_CACHE`` (``~/.cache/ean_mmdet``) by its path, size and time, so that only new
 and changed files are read again.
@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 from PIL import Image, UnidentifiedImageError
@@ -22,6 +23,28 @@ from ..files import write_text
 
 THREADS = 16
 ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
+ORIENTATION = 0x0112  # the EXIF tag
+# What every build of OpenCV reads; of other formats it is asked.
+COMMON = ('JPEG', 'MPO', 'PNG', 'BMP', 'WEBP', 'TIFF')
+HEIF = (b'ftypheic', b'ftypheix', b'ftypmif1', b'ftypmsf1')
+
+
+class ImageSize(NamedTuple):
+    """Width and height of an image, turned as its EXIF orientation says, which OpenCV does unless told otherwise."""
+
+    width: int
+    height: int
+    orientation: int = 1
+
+    @property
+    def turned(self) -> bool:
+        """Whether the stored image is the other way round."""
+        return self.orientation >= 5
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height of the stored image."""
+        return (self.height, self.width) if self.turned else (self.width, self.height)
 
 
 def cache_folder() -> Path:
@@ -29,25 +52,29 @@ def cache_folder() -> Path:
     return Path(os.environ.get('EAN_CACHE') or Path.home() / '.cache' / 'ean_mmdet') / 'images'
 
 
-def inspect_images(paths: Iterable[Path], decode: bool = False) -> dict[Path, tuple[int, int] | str]:
-    """Each image's width and height, or what is wrong with it.
+def inspect_images(
+    paths: Iterable[Path], decode: bool = False, progress: Callable[[Iterable, int], Iterable] | None = None
+) -> dict[Path, ImageSize | str]:
+    """Each image's size, or what is wrong with it.
 
     Args:
         paths: The files.
         decode: Whether to decode the whole image, which finds what a header doesn't tell. Defaults to False.
+        progress: Passes on new images one by one, of a number, and shows how far they are. Defaults to None.
     """
     by_folder: dict[Path, list[Path]] = {}
     for path in dict.fromkeys(paths):
         by_folder.setdefault(path.parent, []).append(path)
-    results = {}
-    with ThreadPoolExecutor(THREADS) as pool:
+    results: dict[Path, ImageSize | str] = {}
+    with ThreadPoolExecutor(THREADS) as pool, _any_size():
         for folder, files in by_folder.items():
             known = _load(folder, decode)
             stamps = dict(zip(files, pool.map(_stamp, files, chunksize=256)))
             new = [path for path in files if known.get(path.name, [()])[0] != stamps[path]]
-            found = dict(zip(new, pool.map(lambda path: _inspect(path, decode), new, chunksize=16)))
+            done = pool.map(lambda path: _inspect(path, decode), new, chunksize=16)
+            found = dict(zip(new, progress(done, len(new)) if progress else done))
             for path in files:
-                result = found[path] if path in found else tuple(known[path.name][1])
+                result = found[path] if path in found else ImageSize(*known[path.name][1])
                 results[path] = result
                 if path in found and not isinstance(result, str):
                     known[path.name] = [stamps[path], list(result)]
@@ -56,7 +83,17 @@ def inspect_images(paths: Iterable[Path], decode: bool = False) -> dict[Path, tu
     return results
 
 
-def describe_problems(results: dict[Path, tuple[int, int] | str], what: str) -> str | None:
+@contextlib.contextmanager
+def _any_size() -> Iterator[None]:
+    """Pillow's limit, which is against attacks, set aside: OpenCV, which loads the images, has one of its own."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def describe_problems(results: dict[Path, ImageSize | str], what: str) -> str | None:
     """The problems counted by kind, with an example each; None where there are none."""
     kinds: dict[str, list[Path]] = {}
     for path, result in results.items():
@@ -78,7 +115,7 @@ def _stamp(path: Path) -> list[int] | None:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _inspect(path: Path, decode: bool) -> tuple[int, int] | str:
+def _inspect(path: Path, decode: bool) -> ImageSize | str:
     try:
         stat = os.stat(path)
     except FileNotFoundError:
@@ -91,15 +128,48 @@ def _inspect(path: Path, decode: bool) -> tuple[int, int] | str:
         return 'empty'
     try:
         with Image.open(path) as image:
-            size, end = image.size, ENDS.get(image.format or '')
-        # Without its end a file may still be good enough for OpenCV, which is what reads it in training.
-        if (decode or (end and not _ends(path, end))) and cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is None:
-            return 'damaged or truncated'
-        return size
+            (width, height), kind = image.size, image.format or ''
+            exif = 'exif' in image.info or kind in ('TIFF', 'MPO')  # else Pillow may decode a whole PNG to look for it
+            orientation = image.getexif().get(ORIENTATION, 1) if exif else 1
     except UnidentifiedImageError:
-        return 'no image'
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return _unknown_to_pillow(path)
+    except (OSError, SyntaxError, ValueError) as error:
         return f'damaged, {str(error).splitlines()[0]}'
+    if kind not in COMMON and not cv2.haveImageReader(str(path)):
+        return f'a {kind} file, which OpenCV does not read'
+    end = ENDS.get(kind)
+    turned = isinstance(orientation, int) and 1 < orientation <= 8
+    # Without its end a file may still be good enough for OpenCV, and an orientation counts as OpenCV takes it.
+    if not decode and not turned and not (end and not _ends(path, end)):
+        return ImageSize(width, height)
+    pixels = _decoded(path)
+    if pixels is None:
+        too_large = width * height > PIXEL_LIMIT
+        return f'larger than the {PIXEL_LIMIT} pixels that OpenCV takes' if too_large else 'damaged or truncated'
+    swapped = turned and orientation >= 5 and pixels == (height, width)
+    return ImageSize(*pixels, orientation if swapped or (turned and orientation < 5) else 1)
+
+
+PIXEL_LIMIT = int(os.environ.get('OPENCV_IO_MAX_IMAGE_PIXELS') or 1 << 30)
+
+
+def _decoded(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image as OpenCV loads it; None where it can't."""
+    try:
+        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # beyond its limit
+        return None
+    return None if pixels is None else (pixels.shape[1], pixels.shape[0])
+
+
+def _unknown_to_pillow(path: Path) -> ImageSize | str:
+    """An image in a format that OpenCV reads and Pillow doesn't, such as OpenEXR; or what it is."""
+    with open(path, 'rb') as file:
+        head = file.read(16)
+    if head[4:12] in HEIF:
+        return 'a HEIC file, which OpenCV does not read'
+    size = _decoded(path) if cv2.haveImageReader(str(path)) else None
+    return ImageSize(*size) if size else 'no image'
 
 
 def _ends(path: Path, mark: bytes) -> bool:
@@ -111,7 +181,7 @@ def _ends(path: Path, mark: bytes) -> bool:
 
 def _file(folder: Path, decode: bool) -> Path:
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]
-    return cache_folder() / f'{name}{"-decoded" if decode else ""}.json'
+    return cache_folder() / f'{name}{"-decoded" if decode else ""}-v2.json'
 
 
 def _load(folder: Path, decode: bool) -> dict[str, list]:
@@ -131,29 +201,28 @@ def _store(folder: Path, decode: bool, known: dict[str, list]) -> None:
 
 
 def require_images(
-    folder: Path, names: list[str], split: str, source: Path, hint: str, decode: bool = False
-) -> dict[str, tuple[int, int]]:
-    """Width and height of the images that an annotation file lists.
+    paths: list[Path],
+    split: str,
+    source: str,
+    hint: str,
+    decode: bool = False,
+    progress: Callable[[Iterable, int], Iterable] | None = None,
+) -> dict[Path, ImageSize]:
+    """The sizes of the images that a data set holds.
 
     Raises:
-        InputError: It lists none, or one of them can't be used.
+        InputError: One of them can't be used.
     """
-    if not names:
-        raise InputError(f'{split} data: {source} lists no images')
-    if not folder.is_dir():
-        raise InputError(
-            f'{split} data: {len(names)} of the {len(names)} images that {source} lists are missing (there is no '
-            f'folder {folder}), the first of them {folder / names[0]}; {hint}'
-        )
-    results = inspect_images((folder / name for name in names), decode)
+    results = inspect_images(paths, decode, progress)
     missing = [path for path, result in results.items() if result == 'missing']
     if missing:
+        folder = missing[0].parent
+        nowhere = '' if folder.is_dir() else f' (there is no folder {folder})'
         raise InputError(
-            f'{split} data: {len(missing)} of the {len(names)} images that {source} lists are missing, the first of '
-            f'them {missing[0]}; {hint}'
+            f'{split} data: {len(missing)} of the {len(results)} images that {source} lists are missing{nowhere}, the '
+            f'first of them {missing[0]}; {hint}'
         )
-    problem = describe_problems(results, str(source))
+    problem = describe_problems(results, source)
     if problem:
         raise InputError(f'{split} data: {problem}')
-    sizes = {name: results[folder / name] for name in names}
-    return {name: size for name, size in sizes.items() if isinstance(size, tuple)}  # all of them
+    return {path: size for path, size in results.items() if isinstance(size, ImageSize)}  # all of them

@@ -19,10 +19,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--work-dir`` and ``--launcher``."""
+    """Add ``--work-dir``, ``--launcher`` and ``--no-check``."""
     parser.add_argument('--work-dir', help='folder for logs and results (default: work_dirs/CONFIG_NAME)')
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='who started the processes'
+    )
+    parser.add_argument(
+        '--no-check', action='store_true', help='start without a look at the data, see tools/check_data.py'
     )
     # older launchers pass it; torchrun sets the environment variable
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

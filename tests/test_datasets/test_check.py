@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from ean_mmdet.datasets import CLASSES, check_data
 from ean_mmdet.errors import InputError
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -145,17 +146,17 @@ def test_real_data_passes(shared_data):
 def test_folders_of_images_per_class(type, tmp_path):
     split = dict(split='train') if type == 'ImageNet' else dict(data_prefix='train')
     dataset = dict(type=type, data_root=str(tmp_path), **split)
-    config = Config(dict(train_dataloader=dict(dataset=dataset)))
+    config = Config(dict(default_scope='mmpretrain', train_dataloader=dict(dataset=dataset)))
     with pytest.raises(InputError, match=rf'train data: no folder {tmp_path}/train'):
         check_data(config)
     (tmp_path / 'train').mkdir()
     with pytest.raises(InputError, match=r'no folders of images per class, nor is there a list .*meta/train.txt'):
         check_data(config)
     (tmp_path / 'train' / 'cat').mkdir()
-    check_data(config)
-    dataset['ann_file'] = 'meta/mine.txt'
+    assert check_data(config)['train'][0].unchecked == [f'the images of {type}']
+    config.train_dataloader.dataset.ann_file = 'meta/mine.txt'
     with pytest.raises(InputError, match=r'no annotation file .*meta/mine.txt'):
-        check_data(Config(dict(train_dataloader=dict(dataset=dataset))))
+        check_data(config)
 
 
 def annotations(data, change, name='instances_train.json'):
@@ -242,10 +243,12 @@ def test_images_that_cannot_be_read(data, kind, spoil, message):
 
 def test_num_classes_that_differ(data):
     config = coco(data)
-    config.model = dict(neck=dict(type='FPN'), bbox_head=dict(type='SSDLiteHead', num_classes=80))
-    refuses(config, r'its data set has 5 classes .* SSDLiteHead with num_classes=80; they must agree')
-    config.model.bbox_head.num_classes = 5
+    config.model = Config.fromfile(ROOT / 'configs/sample/ssdlite192_ean_mobilenext_sample.py').model
     check_data(config)
+    config.model.bbox_head.num_classes = 80
+    refuses(config, r'its data set has 5 classes .* SSDLiteHead with num_classes=80; they must agree')
+    del config.model.bbox_head['num_classes']  # 80 by default
+    refuses(config, r'SSDLiteHead with num_classes=80; they must agree')
 
 
 def test_valid_configs_that_are_written_otherwise(data, tmp_path):
@@ -258,4 +261,4 @@ def test_valid_configs_that_are_written_otherwise(data, tmp_path):
     check_data(Config(dict(train_dataloader=dict(dataset=dataset))))
     dataset = coco(data).train_dataloader.dataset
     del dataset['ann_file']
-    check_data(Config(dict(train_dataloader=dict(dataset=dataset))))
+    refuses(Config(dict(train_dataloader=dict(dataset=dataset))), 'names no annotation file: set its ann_file')

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ean_mmdet.datasets import images
-from ean_mmdet.datasets.images import inspect_images
+from ean_mmdet.datasets.images import ImageSize, inspect_images
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def look(folder, monkeypatch, **arguments):
 
 def test_only_new_and_changed_files_are_read_again(folder, monkeypatch):
     results, opened = look(folder, monkeypatch)
-    assert results == dict.fromkeys(('a.jpg', 'b.png', 'c.jpg'), (60, 40)) and len(opened) == 3
+    assert results == dict.fromkeys(('a.jpg', 'b.png', 'c.jpg'), ImageSize(60, 40)) and len(opened) == 3
     assert look(folder, monkeypatch) == (results, [])
     Image.new('RGB', (5, 7)).save(folder / 'a.jpg')
     os.utime(folder / 'c.jpg', (1, 1))
-    assert look(folder, monkeypatch) == (dict(results, **{'a.jpg': (5, 7)}), ['a.jpg', 'c.jpg'])
+    assert look(folder, monkeypatch) == (dict(results, **{'a.jpg': ImageSize(5, 7)}), ['a.jpg', 'c.jpg'])
 
 
 def test_what_is_wrong_is_looked_at_every_time(folder, monkeypatch):
@@ -62,5 +62,5 @@ def test_decoding_finds_what_a_header_does_not_tell(folder, monkeypatch):
     middle = len(content) // 2
     content[middle : middle + 400] = bytes(400)
     (folder / 'b.png').write_bytes(content)
-    assert look(folder, monkeypatch)[0]['b.png'] == (60, 40)
+    assert look(folder, monkeypatch)[0]['b.png'] == ImageSize(60, 40)
     assert look(folder, monkeypatch, decode=True)[0]['b.png'] == 'damaged or truncated'
