@@ -1,4 +1,5 @@
-"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks, transforms and checkpoint loaders, no more.
+"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks, transforms and checkpoint loaders, and has
+every runner of MMEngine load and save checkpoints as this package does, no more.
 
 With PyTorch alone there are :mod:`ean_mmdet.ops` and :mod:`ean_mmdet.attention`; the rest needs MMDetection.
 """
@@ -16,4 +17,5 @@ if all(find_spec(name) is not None for name in ('mmengine', 'mmcv', 'mmdet')):
     from . import backbones, checkpoint, datasets, heads, hooks, norms
 
     checkpoint.register_loaders()
+    hooks.install_hooks()
     __all__ += ['backbones', 'checkpoint', 'datasets', 'heads', 'hooks', 'norms']

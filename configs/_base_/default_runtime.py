@@ -13,7 +13,6 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='SafeCheckpointHook'),
     dict(type='NumClassCheckHook'),
-    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
 ]
 log_processor = dict(by_epoch=False)
 # A fixed seed, so that a resumed run goes on in the same data order.

@@ -1,8 +1,9 @@
 """Checkpoints: safe loading and saving, and warm start. Importing it registers the weight initializers."""
 
 from .convert import convert_checkpoint
-from .fit import check_fit, load_whole, weights_in
+from .fit import check_finite, check_fit, first_not_finite, load_whole, weights_in
 from .latest import latest_checkpoint
+from .loaded import is_loaded, note_loaded
 from .loaders import register_loaders
 from .plain import to_plain
 from .pretrained import CheckedPretrained
@@ -12,11 +13,15 @@ from .warm_start import WarmStart, warm_start
 __all__ = [
     'CheckedPretrained',
     'WarmStart',
+    'check_finite',
     'check_fit',
     'convert_checkpoint',
+    'first_not_finite',
+    'is_loaded',
     'latest_checkpoint',
     'load_local',
     'load_whole',
+    'note_loaded',
     'register_loaders',
     'to_plain',
     'warm_start',

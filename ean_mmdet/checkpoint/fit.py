@@ -156,6 +156,25 @@ def check_fit(model: nn.Module, checkpoint: object, source: str, whole: bool = F
     )
 
 
+def first_not_finite(weights: dict) -> str | None:
+    """The first key whose weights are infinite or NaN in part; None where all are finite."""
+    floats = ((key, value) for key, value in weights.items() if isinstance(value, Tensor) and value.is_floating_point())
+    return next((key for key, value in floats if not value.isfinite().all()), None)
+
+
+def check_finite(weights: dict, source: str) -> None:
+    """See that a checkpoint has no weights that are infinite or NaN.
+
+    Raises:
+        InputError: It has.
+    """
+    if (key := first_not_finite(weights)) is not None:
+        raise InputError(
+            f'{source} has weights that are infinite or NaN ({key}): its run had diverged. Take an older checkpoint, '
+            f'and a lower learning rate or clipped gradients'
+        )
+
+
 def _sample(weights: dict) -> str:
     keys = list(weights)
     return ', '.join(keys[:2]) + (f' and {len(keys) - 2} more' if len(keys) > 2 else '') if keys else 'nothing'

@@ -1,4 +1,4 @@
-"""The checkpoint that training goes on from: the newest in a work dir that is whole."""
+"""The checkpoint that training goes on from: the newest in a work dir that is whole and finite."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from ..errors import InputError
+from .fit import check_finite, weights_in
 from .safe_load import load_local
 
 
 def latest_checkpoint(work_dir: str | Path) -> str | None:
     """The checkpoint that ``last_checkpoint`` names, or the newest that loads whole where that one doesn't.
+
+    One with weights that are infinite or NaN is passed over.
 
     Args:
         work_dir: The folder of a run.
@@ -39,6 +42,7 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
             content = load_local(str(path), 'cpu')
             if not isinstance(content, dict) or 'optimizer' not in content:
                 raise InputError(f'{path} has no training state')
+            check_finite(weights_in(content, str(path)), str(path))
         except InputError as error:
             problems.append(str(error))
             continue

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import InputError
 from .fit import check_fit, weights_in
+from .loaded import note_loaded
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
@@ -44,5 +45,6 @@ class CheckedPretrained(PretrainedInit):
         check_fit(module, weights, self.checkpoint)
         print_log(f'load {self.prefix or "model"} from: {self.checkpoint}', logger='current')
         load_state_dict(module, weights, strict=False, logger='current')
+        note_loaded(module, weights)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..attention import EAN
 from ..errors import InputError
 from .lift import examine, lift, zero_gate_layers
+from .loaded import note_loaded
 from .sources import Match, match, sample, weights_of
 
 
@@ -164,6 +165,7 @@ class WarmStart:
         content = CheckpointLoader.load_checkpoint(self.checkpoint, map_location='cpu', logger='current')
         weights = weights_of(content, self.prefix, self.checkpoint)
         report = warm_start(module, weights, self.zero_init_gate, self.checkpoint)
+        note_loaded(module, report.match.tensors)
         print_log(f'{type(module).__name__} starts from {self.checkpoint}\n{report}', logger='current')
         # mmpretrain's backbones go on to initialize themselves, unless their weights come from this type.
         module.init_cfg = dict(type='Pretrained', checkpoint=self.checkpoint)

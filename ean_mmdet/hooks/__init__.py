@@ -2,7 +2,7 @@
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
-from .safe_checkpoint_hook import SafeCheckpointHook
+from .safe_checkpoint_hook import SafeCheckpointHook, install_hooks
 from .test_visualization_hook import TestVisualizationHook
 from .validate_first_hook import ValidateFirstHook
 
@@ -12,4 +12,5 @@ __all__ = [
     'SafeCheckpointHook',
     'TestVisualizationHook',
     'ValidateFirstHook',
+    'install_hooks',
 ]

@@ -11,9 +11,11 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..checkpoint import first_not_finite
 from ..errors import InputError
 from ..files import write_text
 
@@ -97,6 +99,10 @@ class AtomicCheckpointHook(CheckpointHook):
                 self.file_backend.remove(old)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.save_best and (key := first_not_finite(model.state_dict())) is not None:
+            runner.logger.error(f'weights are infinite or NaN ({key}), so that this checkpoint is not kept as the best')
+            return
         backend, self.file_backend = self.file_backend, _Later(self.file_backend)
         try:
             with self._written(runner) as written:

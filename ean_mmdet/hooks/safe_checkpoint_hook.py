@@ -1,13 +1,23 @@
-"""A hook that writes checkpoints which any PyTorch loads safely, and that refuses foreign ones."""
+"""A hook that writes checkpoints which any PyTorch loads safely, and that sees to what training starts from."""
 
 from __future__ import annotations
 
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, Runner
+import math
+from collections.abc import Iterator
+from functools import wraps
+from typing import Any
 
-from ..checkpoint import check_fit, to_plain
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+
+from ..checkpoint import check_finite, check_fit, first_not_finite, note_loaded, to_plain, weights_in
 from ..errors import InputError
+from .frozen_attention import frozen_attention
+from .schedules import catch_up, schedule_changes
 
 
 @HOOKS.register_module()
@@ -16,8 +26,21 @@ class SafeCheckpointHook(Hook):
 
     On saving, mmengine's history buffers and NumPy numbers become tensors and plain numbers; ``ean_mmdet``'s loader
     turns them back. On loading, a checkpoint that shares no weight with the model, or that is to be resumed and has
-    no training state, is an error and not a warning.
+    no training state or weights that aren't finite, is an error and not a warning. Before training, a line names
+    attention that can never learn, see :func:`.frozen_attention`. In training, weights that become infinite or NaN stop
+    the run.
+
+    Every runner has it once ``ean_mmdet`` is imported; it is listed in ``custom_hooks`` to set its arguments.
+
+    Args:
+        new_schedule: Whether a resumed run follows the schedule of the config from where it is, as though it had
+            had it from the beginning. mmengine restores the checkpoint's. Defaults to False.
     """
+
+    priority = 'VERY_HIGH'  # EMAHook loads the checkpoint too, and has to find it checked
+
+    def __init__(self, new_schedule: bool = False) -> None:
+        self.new_schedule = new_schedule
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Make the checkpoint plain."""
@@ -29,13 +52,16 @@ class SafeCheckpointHook(Hook):
         """Refuse a checkpoint that doesn't fit the model.
 
         Raises:
-            InputError: No weight in common, or no training state where there must be some.
+            InputError: No weight in common, or no training state or weights that aren't finite where it is to be
+                resumed.
         """
         source = runner._load_from or 'the checkpoint'
         training = isinstance(runner._train_loop, BaseLoop)  # a config until training begins
         check_fit(runner.model, checkpoint, source, whole=runner._resume or not training)
+        note_loaded(_unwrapped(runner.model), weights_in(checkpoint, source))
         if not runner._resume:
             return
+        check_finite(weights_in(checkpoint, source), source)
         lacking = [part for part in ('optimizer', 'meta') if not isinstance(checkpoint.get(part), dict)]
         lacking += [f'meta.{key}' for key in ('epoch', 'iter') if not lacking and key not in checkpoint['meta']]
         if lacking:
@@ -43,3 +69,88 @@ class SafeCheckpointHook(Hook):
                 f'{source} has weights but no training state (it lacks {", ".join(lacking)}), so training cannot '
                 f'resume from it. To start from its weights, give it as load_from: --cfg-options load_from={source}'
             )
+        checkpoint['meta'].pop('config', None)  # mmengine would run it, for a setting that nothing has any more
+        if changes := schedule_changes(runner.param_schedulers, checkpoint.get('param_schedulers')):
+            if self.new_schedule:
+                checkpoint.pop('param_schedulers')
+                print_log(f"The schedule is the config's from here on: {changes}", 'current')
+            else:
+                print_log(
+                    f"The schedule goes on as {source} has it, not as the config does: {changes}. For the config's, as "
+                    f"though the run had had it from the beginning: custom_hooks=[dict(type='SafeCheckpointHook', "
+                    f'new_schedule=True)]',
+                    'current',
+                    30,
+                )
+
+    def before_train(self, runner: Runner) -> None:
+        """Say what of the model can never learn, and where nothing is left to train."""
+        if runner._resume and self.new_schedule:
+            catch_up(runner)
+        loop = runner.train_loop
+        if isinstance(loop, IterBasedTrainLoop):
+            done, total, key = loop.iter, loop.max_iters, 'max_iters'
+        else:
+            done, total, key = loop.epoch, loop.max_epochs, 'max_epochs'
+        if runner._resume and done >= total:
+            text = f'Nothing left to train: the run is at {done}, and train_cfg.{key} is {total}. To train on, set more'
+            print_log(text, 'current', 30)
+            return
+        line = frozen_attention(_unwrapped(runner.model), _groups(runner.optim_wrapper))
+        if line:
+            print_log(line, 'current', 30)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Stop where the loss and the weights aren't finite any more.
+
+        Raises:
+            InputError: So it is.
+        """
+        loss = (outputs or {}).get('loss')
+        if loss is None or math.isfinite(float(loss)):
+            return
+        key = first_not_finite(_unwrapped(runner.model).state_dict())
+        if key is None:  # as with mixed precision, whose scaler leaves such a step out
+            print_log(
+                f'The loss of iteration {runner.iter + 1} is {float(loss)}; the weights are finite', 'current', 30
+            )
+            return
+        raise InputError(
+            f'the loss of iteration {runner.iter + 1} is {float(loss)}, and so are weights ({key}): training stops. '
+            f'Likely causes: a learning rate that is too high or has no warm-up (optim_wrapper.optimizer.lr, '
+            f'param_scheduler), gradients that are not clipped (optim_wrapper.clip_grad), half precision, or boxes '
+            f'without an area (tools/check_data.py). Checkpoints from before are intact'
+        )
+
+
+def _groups(wrapper: Any) -> Iterator[dict]:
+    for part in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+        yield from part.param_groups
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.module if is_model_wrapper(model) else model
+
+
+def install_hooks() -> None:
+    """Have every runner, whoever builds it and whatever the config, load and save as this package does.
+
+    mmengine's ``CheckpointHook`` becomes ``AtomicCheckpointHook``, and ``SafeCheckpointHook`` is there.
+    """
+    original = Runner.register_hooks
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @wraps(original)
+    def register_hooks(runner: Runner, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        hooks = dict(default_hooks or {})
+        checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook'))
+        if isinstance(checkpoint, dict) and checkpoint.get('type') in ('CheckpointHook', CheckpointHook):
+            hooks['checkpoint'] = {**checkpoint, 'type': 'AtomicCheckpointHook'}
+        original(runner, hooks, custom_hooks)
+        if not any(isinstance(hook, SafeCheckpointHook) for hook in runner.hooks):
+            runner.register_hook(SafeCheckpointHook())
+
+    Runner.register_hooks = register_hooks  # type: ignore[method-assign]

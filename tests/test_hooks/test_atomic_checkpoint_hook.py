@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from mmengine.hooks import CheckpointHook
 
 from ean_mmdet.errors import InputError
 from tests.conftest import ROOT
@@ -16,7 +17,7 @@ from tests.test_hooks.test_safe_checkpoint_hook import make_runner
 
 def run_with(work_dir, iterations=6, **options):
     runner = make_runner(work_dir, iterations)
-    runner._hooks[:] = [hook for hook in runner.hooks if type(hook).__name__ != 'CheckpointHook']
+    runner._hooks[:] = [hook for hook in runner.hooks if not isinstance(hook, CheckpointHook)]
     hook = dict(type='AtomicCheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=1, priority='VERY_LOW')
     runner.register_hook(dict(hook, **options))
     return runner
