@@ -10,8 +10,9 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
-import ean_mmdet  # noqa: E402
 from tool_help import write_tool_help  # noqa: E402
+
+import ean_mmdet  # noqa: E402
 
 project = 'ean_mmdet'
 author = 'the ean_mmdet authors'
