@@ -89,14 +89,13 @@ def _serve() -> None:
 
 
 def _read_metafiles() -> None:
-    """Read what the tools' configs make MMEngine read, before the first fork."""
-    from mmengine.config import Config
-
+    """Read what the tools' configs make MMEngine, and the check of their settings, read, before the first fork."""
+    from ean_mmdet.engine import load_config
     from tests.external_configs import read_metafiles_once
 
     read_metafiles_once()
     for config in ('configs/faster_rcnn_r50_coco.py', 'configs/pretrain/r50_cifar10.py'):
-        Config.fromfile(ROOT / config)
+        load_config(str(ROOT / config))
 
 
 def _become(request: dict) -> None:

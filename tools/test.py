@@ -78,7 +78,7 @@ def add_test_time_augmentation(config: Config) -> None:
 def main() -> None:
     args = parse_args()
     with engine.user_errors():
-        config = engine.load_config(args.config, args.cfg_options)
+        config = engine.load_config(args.config, args.cfg_options, ('test',))
         engine.set_work_dir(config, args.work_dir, args.config)
         engine.use_backends(config, args.vis_backend)
     with engine.user_errors(config.work_dir):

@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with engine.user_errors():
-        config = engine.load_config(args.config, args.cfg_options)
+        config = engine.load_config(args.config, args.cfg_options, ('train', 'val'))
         engine.set_work_dir(config, args.work_dir, args.config)
         engine.use_backends(config, args.vis_backend)
     with engine.user_errors(config.work_dir):

@@ -17,6 +17,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
+from ..engine import read_dumped_config
 from ..errors import InputError
 
 # Beside the metrics in a line of validation.
@@ -267,12 +268,7 @@ def _read_lines(file: Path) -> tuple[list[dict], bool]:
 
 def _read_config(file: Path) -> Config | None:
     path = file.with_name('config.py')
-    if not path.is_file():
-        return None
-    try:
-        return Config.fromfile(path, import_custom_modules=False)
-    except (SyntaxError, KeyError, OSError, TypeError, NameError, AttributeError) as error:
-        raise InputError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
+    return read_dumped_config(path) if path.is_file() else None
 
 
 def _points(lines: list[dict], file: Path, config: Config | None) -> tuple[list[Point], list[Point]]:

@@ -3,6 +3,7 @@
 from .arguments import add_config_arguments, add_run_arguments, is_main_process, parse
 from .backends import add_backend_argument, use_backends
 from .config import load_config, set_work_dir
+from .dumped import check_buildable, read_dumped_config
 from .model import build_model, check_device, input_shape
 from .runner import build_runner, finish
 from .user_errors import user_errors
@@ -13,12 +14,14 @@ __all__ = [
     'add_run_arguments',
     'build_model',
     'build_runner',
+    'check_buildable',
     'check_device',
     'finish',
     'input_shape',
     'is_main_process',
     'load_config',
     'parse',
+    'read_dumped_config',
     'set_work_dir',
     'use_backends',
     'user_errors',

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
+import copy
 import os
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 from mmengine.config import Config
 
-from ..errors import InputError
+from ..errors import InputError, near_names
+from .settings import SPLITS, check_settings
 
 # mmengine 0.10 imports pkg_resources for every config it reads, and setuptools warns each time.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
 
-def load_config(path: str, options: dict | None = None) -> Config:
+def load_config(path: str, options: dict | None = None, splits: Collection[str] = SPLITS) -> Config:
     """Read a config file and merge ``options`` into it.
 
     Args:
         path: Path of the config.
         options: Settings to override, as ``--cfg-options`` gives them: dotted keys and their values.
+        splits: What is run, see :func:`ean_mmdet.engine.settings.check_settings`. Defaults to all.
 
     Raises:
-        InputError: There is no such file (names those that are near), or it isn't a valid config.
+        InputError: There is no such file (names those that are near), it isn't a valid config, or nothing reads a
+            setting.
     """
     file = Path(path)
     if not file.is_file():
@@ -32,6 +36,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
         config = Config.fromfile(path)
     except Exception as error:  # a config is a program, and can fail in any way
         raise InputError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
+    before = copy.deepcopy(config)
     for key, value in (options or {}).items():
         try:
             config.merge_from_dict({key: value})
@@ -39,6 +44,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
             raise InputError(
                 f'--cfg-options {key}={value} cannot be set in {path}: {type(error).__name__}: {error}'
             ) from error
+    check_settings(config, options or {}, before, splits)
     return config
 
 
@@ -55,5 +61,5 @@ def set_work_dir(config: Config, work_dir: str | None, path: str) -> None:
 def _near_configs(file: Path) -> str:
     folder = file.parent if file.parent.is_dir() else Path('configs')
     names = {p.name: p for p in sorted(folder.rglob('*.py')) if '_base_' not in p.parts} if folder.is_dir() else {}
-    near = difflib.get_close_matches(file.name, names, n=3, cutoff=0.5) or list(names)[:5]
+    near = near_names(file.name, names, cutoff=0.5) or list(names)[:5]
     return f'; did you mean {" or ".join(str(names[name]) for name in near)}?' if near else ''

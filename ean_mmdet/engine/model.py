@@ -8,11 +8,16 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from ..errors import InputError
+from .settings import build_errors
 
 
 def build_model(config: Config) -> nn.Module:
-    """Build the model of a config of any OpenMMLab library, without loading weights."""
-    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
+    """Build the model of a config of any OpenMMLab library, without loading weights.
+
+    Raises:
+        InputError: What the config says can't be built.
+    """
+    with build_errors(config), DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
         return MODELS.build(config.model)
 
 

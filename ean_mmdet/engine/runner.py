@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 
 import torch.distributed
@@ -20,6 +19,7 @@ from mmengine.runner import Runner
 
 from ..datasets import guard_loading
 from ..errors import InputError
+from .settings import build_errors
 
 
 def build_runner(config: Config, launcher: str = 'none') -> Runner:
@@ -48,17 +48,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
             broadcast_buffers=False,
             find_unused_parameters=config.get('find_unused_parameters', False),
         )
-    try:
-        with _connection_explained():
-            runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = ' '.join(str(error).split())
-        if not reason:  # a bare assertion
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f'{type(error).__name__} at {frame.line!r} ({frame.filename}, line {frame.lineno})'
-        raise InputError(f'the config cannot be built: {reason}') from error
+    with build_errors(config), _connection_explained():
+        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     for hook in runner.hooks:
         if isinstance(hook, LoggerHook):
             hook.after_test_epoch = master_only(hook.after_test_epoch)

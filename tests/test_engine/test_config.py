@@ -44,7 +44,7 @@ def test_a_config_that_fails_as_a_program_does(tmp_path):
 
 def test_an_option_that_cannot_be_set(tmp_path):
     path = tmp_path / 'config.py'
-    path.write_text('a = [dict(b=1)]\n')
-    assert load_config(str(path), {'a.0.b': 2}).a[0].b == 2
-    with pytest.raises(InputError, match=r'--cfg-options a\.9\.b=2 cannot be set in .*config\.py'):
-        load_config(str(path), {'a.9.b': 2})
+    path.write_text("param_scheduler = [dict(type='LinearLR', end=1)]\n")
+    assert load_config(str(path), {'param_scheduler.0.end': 2}).param_scheduler[0].end == 2
+    with pytest.raises(InputError, match=r'--cfg-options param_scheduler\.9\.end=2 cannot be set in .*config\.py'):
+        load_config(str(path), {'param_scheduler.9.end': 2})

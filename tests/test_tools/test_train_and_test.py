@@ -150,8 +150,10 @@ def test_mmdetections_own_tools_run_our_configs(tool, trained, tiny, tmp_path, r
     'tool,arguments,message',
     [
         ('train.py', ['configs/ssdlite320_ean_mobilenext_coc.py'], 'did you mean configs/ssdlite320_ean'),
-        ('train.py', ['{tiny}', '--cfg-options', 'data_root=x', 'train_dataloader.dataset.data_root=/nowhere'],
-         'no folder /nowhere'),
+        ('train.py', ['{tiny}', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere'], 'no folder /nowhere'),
+        ('train.py', ['{tiny}', '--cfg-options', 'modle.backbone.groups=3'], 'nothing reads modle; did you mean model'),
+        ('test.py', ['{tiny}', '{trained}/iter_6.pth', '--cfg-options', 'data_root=/nowhere/'],
+         'test_dataloader.dataset.data_root=/nowhere/'),
         ('train.py', ['{tiny}', '--cfg-options', 'train_dataloader.dataset.ann_file=annotations/no.json'], 'no.json'),
         ('train.py', ['{tiny}', '--resume', '{trained}/iter_4.pth'], 'no checkpoint at .*iter_4'),
         ('train.py', ['{tiny}', '--resume', '{truncated}'], 'truncated'),
