@@ -32,7 +32,7 @@ def read_dumped_config(path: str | os.PathLike) -> Config:
     path = Path(path)
     try:
         text = path.read_text(encoding='utf-8')
-        settings = {}
+        settings: dict[str, Any] = {}
         for statement in ast.parse(text).body:
             if not isinstance(statement, ast.Assign) or not all(isinstance(t, ast.Name) for t in statement.targets):
                 raise _not_data(statement)
