@@ -1,15 +1,17 @@
 """EAN for OpenMMLab. Importing it registers its modules, heads, hooks, transforms and checkpoint loaders, and has
 every runner of MMEngine load and save checkpoints as this package does, no more.
 
-With PyTorch alone there are :mod:`ean_mmdet.ops` and :mod:`ean_mmdet.attention`; the rest needs MMDetection.
+With PyTorch alone there are :func:`attach`, :mod:`ean_mmdet.attention` and :mod:`ean_mmdet.ops`; the rest needs
+MMDetection.
 """
 
 from importlib.util import find_spec
 
 __version__ = '0.1.0'
-__all__ = ['__version__', 'attention', 'ops']
+__all__ = ['__version__', 'attach', 'attention', 'detach', 'insertion', 'ops', 'positions']
 
-from . import attention, mmcv_finder, ops
+from . import attention, insertion, mmcv_finder, ops
+from .insertion import attach, detach, positions
 
 mmcv_finder.install()
 
