@@ -1,5 +1,5 @@
-"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks, transforms and checkpoint loaders, and has
-every runner of MMEngine load and save checkpoints as this package does, no more.
+"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks, metrics, transforms and checkpoint loaders, and
+has every runner of MMEngine load and save checkpoints as this package does, no more.
 
 With PyTorch alone there are :func:`attach`, :mod:`ean_mmdet.attention` and :mod:`ean_mmdet.ops`; the rest needs
 MMDetection.
@@ -16,8 +16,8 @@ from .insertion import attach, detach, positions
 mmcv_finder.install()
 
 if all(find_spec(name) is not None for name in ('mmengine', 'mmcv', 'mmdet')):
-    from . import backbones, checkpoint, datasets, heads, hooks, norms
+    from . import backbones, checkpoint, datasets, evaluation, heads, hooks, norms
 
     checkpoint.register_loaders()
     hooks.install_hooks()
-    __all__ += ['backbones', 'checkpoint', 'datasets', 'heads', 'hooks', 'norms']
+    __all__ += ['backbones', 'checkpoint', 'datasets', 'evaluation', 'heads', 'hooks', 'norms']

@@ -8,8 +8,9 @@ from mmengine.config import DictAction
 from rich.console import Console
 
 import ean_mmdet  # noqa: F401, registers the modules
-from ean_mmdet.analysis import Table, model_zoo, paper_table, stage_table
+from ean_mmdet.analysis import model_zoo, paper_table, stage_table
 from ean_mmdet.engine import load_config, user_errors
+from ean_mmdet.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / 'configs'

@@ -7,19 +7,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ean_mmdet.analysis import (
-    Table,
-    against_table,
-    choose_metric,
-    curves_table,
-    outcomes_against,
-    plot_against,
-    plot_curves,
-    read_runs,
-    short_names,
-)
 from ean_mmdet.engine import user_errors
 from ean_mmdet.errors import InputError
+from ean_mmdet.evaluation.curves import against_table, curves_table, outcomes_against, plot_against, plot_curves
+from ean_mmdet.evaluation.runs import choose_metric, read_runs, short_names
+from ean_mmdet.table import Table
 
 
 def parse_args() -> argparse.Namespace:

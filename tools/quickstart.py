@@ -50,7 +50,7 @@ def main() -> None:
     testing = run(
         '3. Evaluate on images it was not trained on',
         'tools/test.py', CONFIG, str(last), '--work-dir', str(WORK_DIR / 'test'), '--show-dir', 'pictures',
-        '--out', str(WORK_DIR / 'predictions.pkl'),
+        '--out', str(WORK_DIR / 'predictions.json'),
         '--cfg-options', 'test_evaluator.classwise=True',
     )
     # fmt: on

@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config
-from mmengine.evaluator import DumpResults
+from mmengine.runner import Runner
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet import engine
 from ean_mmdet.datasets import check_data
 from ean_mmdet.errors import InputError
+from ean_mmdet.evaluation import results
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +19,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='path or URL of the checkpoint, or an .onnx file of tools/export.py')
     engine.add_run_arguments(parser)
     engine.add_backend_argument(parser)
-    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to a pickle file')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='FILE.json',
+        help='write the predictions as COCO results, of a classifier the five best classes of each image; what '
+        'made them goes to FILE.info.json',
+    )
     parser.add_argument('--show', action='store_true', help='show each picture in a window')
     parser.add_argument(
         '--show-dir',
@@ -29,8 +35,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows a picture (default: 2)')
     parser.add_argument('--tta', action='store_true', help="test-time augmentation: the config's, or flipping")
     args = engine.parse(parser)
-    if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
+    if args.out and args.out.suffix != '.json':
+        parser.error(f'--out must end in .json, got {args.out}')
     return args
 
 
@@ -75,6 +81,14 @@ def add_test_time_augmentation(config: Config) -> None:
     config.test_dataloader.dataset.pipeline = config.tta_pipeline
 
 
+def write_predictions(runner: Runner, out: Path) -> None:
+    """Have the test write its predictions too."""
+    metric = results.WriteClasses(str(out))
+    if not is_classifier(runner.cfg):
+        metric = results.WriteDetections(str(out), results.category_ids(runner.test_loop.dataloader.dataset))
+    runner.test_evaluator.metrics.append(metric)
+
+
 def main() -> None:
     args = parse_args()
     with engine.user_errors():
@@ -96,11 +110,12 @@ def main() -> None:
             check_data(config, ('test',))
         runner = engine.build_runner(config, args.launcher)
         if args.out:
-            dump = DumpResults if is_classifier(config) else DumpDetResults
-            runner.test_evaluator.metrics.append(dump(out_file_path=args.out))
-        runner.test()
+            write_predictions(runner, args.out)
+        metrics = runner.test()
+        if args.out and engine.is_main_process():
+            results.write_info(args.out, config=args.config, checkpoint=args.checkpoint, metrics=metrics)
     if args.out:
-        runner.logger.info(f'Predictions are in {Path(args.out).resolve()}')
+        runner.logger.info(f'Predictions are in {args.out.resolve()}')
     if args.show_dir:
         run = '' if is_classifier(config) else runner.timestamp
         runner.logger.info(f'Pictures are in {Path(runner.work_dir, run, args.show_dir)}')

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ..table import Table
 from .paper_tables import TABLES, CountedRow, count_table
-from .table import Table
 
 UNITS = {'M': 1e6, 'G': 1e9}
 

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from scipy.stats import t as student
 
 from ..errors import InputError
-from .runs import read_run
+from ..evaluation.runs import read_run
 
 NAME = re.compile(r'(?P<kind>.+)_(?P<network>[^_]+)_seed(?P<seed>\d+)')
 

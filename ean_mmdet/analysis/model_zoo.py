@@ -9,9 +9,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..engine import build_model
+from ..table import Table
 from .against_paper import paper_table
 from .paper_tables import TABLES, PaperRow
-from .table import Table
 
 # Where the papers' rows are: the EAN paper's, AN's and ELA's.
 FOLDERS = ('.', 'an', 'ela')

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mmengine.config import Config
 
 from ..engine import build_model, input_shape
+from ..table import Table
 from .complexity import Complexity, count_model, stage_names
-from .table import Table
 
 
 def stage_table(config: Config, title: str, shape: tuple[int, int] | None = None) -> Table:

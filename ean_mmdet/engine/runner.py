@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import torch.distributed
 from mmengine.config import Config
@@ -28,7 +29,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     mmengine's own launchers select a CUDA device; where there is none, this starts the process group over gloo and
     wraps the model without a device. Of several processes the main one alone writes the JSON file of a test's results:
     mmengine 0.10 lets all write it at once, which can leave a broken file. Images that break in the course of the run
-    are handled as the config's ``broken_images`` says, see :func:`ean_mmdet.datasets.guard_loading`.
+    are handled as the config's ``broken_images`` says, see :func:`ean_mmdet.datasets.guard_loading`. Where ``hotcoco``
+    is installed, it computes the numbers of COCO's metric.
 
     Args:
         config: The whole config, ``work_dir`` included.
@@ -50,11 +52,28 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         )
     with build_errors(config), _connection_explained():
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    _use_fast_metrics(runner)
     for hook in runner.hooks:
         if isinstance(hook, LoggerHook):
             hook.after_test_epoch = master_only(hook.after_test_epoch)
     runner.resume = _explained(runner.resume)
     return runner
+
+
+def _use_fast_metrics(runner: Runner) -> None:
+    """Have ``FastCocoMetric`` in ``CocoMetric``'s place; the config, which others may read, keeps its name."""
+    if find_spec('hotcoco') is None:
+        return
+    for name in ('_val_evaluator', '_test_evaluator'):
+        wanted = getattr(runner, name)
+        entries = wanted if isinstance(wanted, list) else [wanted]
+        changed = [
+            dict(entry, type='FastCocoMetric')
+            if isinstance(entry, dict) and entry.get('type') in ('CocoMetric', 'mmdet.CocoMetric')
+            else entry
+            for entry in entries
+        ]
+        setattr(runner, name, changed if isinstance(wanted, list) else changed[0])
 
 
 @contextlib.contextmanager

@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ean_mmdet.analysis import Table, model_zoo, paper_table
+from ean_mmdet.analysis import model_zoo, paper_table
 from ean_mmdet.analysis.against_paper import difference
 from ean_mmdet.analysis.model_zoo import FOLDERS
 from ean_mmdet.analysis.paper_tables import TABLES
+from ean_mmdet.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'

@@ -9,7 +9,7 @@ import pytest
 from mmengine.registry import DefaultScope
 
 from tests.conftest import ROOT
-from tests.test_analysis.logged_runs import train, write_curve
+from tests.test_evaluation.logged_runs import train, write_curve
 
 
 def test_curves(tmp_path, run_tool):

@@ -1,6 +1,6 @@
 """From pretraining to detection on the command line: a classifier, its checkpoint, a detector that starts from it."""
 
-import pickle
+import json
 
 import cv2
 import numpy as np
@@ -48,12 +48,12 @@ def pretrained(tmp_path_factory, classifier, run_tool):
 
 
 def test_test_evaluates_a_classifier(pretrained, classifier, tmp_path, run_tool):
-    out = tmp_path / 'predictions.pkl'
+    out = tmp_path / 'predictions.json'
     result = run_tool('test.py', classifier, pretrained, '--work-dir', tmp_path, '--out', out, '--show-dir', 'pictures')
     assert 'accuracy/top1' in result.stdout + result.stderr
-    with open(out, 'rb') as file:
-        predictions = pickle.load(file)
-    assert len(predictions) == 20 and predictions[0]['pred_score'].shape == (10,)
+    entries = json.loads(out.read_text())
+    assert len(entries) == 20 * 5 and {entry['image_id'] for entry in entries} == set(range(20))
+    assert all(0 <= entry['category_id'] < 10 for entry in entries)
     assert len(list((tmp_path / 'pictures').glob('*.png'))) == 20
 
 

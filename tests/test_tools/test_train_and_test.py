@@ -1,7 +1,6 @@
 """The command lines as a user runs them: real processes, one and two, on the CPU."""
 
 import json
-import pickle
 import shutil
 import socket
 
@@ -76,7 +75,7 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(trained, tiny, tmp_path, r
 @pytest.fixture(scope='module')
 def tested(tmp_path_factory, trained, tiny, run_tool):
     work_dir = tmp_path_factory.mktemp('tested')
-    predictions = work_dir / 'predictions.pkl'
+    predictions = work_dir / 'predictions.json'
     run_tool(
         'test.py', tiny, trained / 'iter_6.pth', '--work-dir', work_dir, '--out', predictions, '--show-dir', 'pictures'
     )
@@ -85,8 +84,11 @@ def tested(tmp_path_factory, trained, tiny, run_tool):
 
 def test_test_writes_metrics_predictions_and_pictures(tested):
     assert all(0 <= value <= 1 for value in metrics(tested))
-    with open(tested / 'predictions.pkl', 'rb') as file:
-        assert len(pickle.load(file)) == 8
+    entries = json.loads((tested / 'predictions.json').read_text())
+    assert len(entries) == 8 * 20 and set(entries[0]) == {'image_id', 'category_id', 'bbox', 'score'}
+    info = json.loads((tested / 'predictions.info.json').read_text())
+    assert info['checkpoint'].endswith('iter_6.pth') and info['config'].endswith('tiny.py')
+    assert list(info['metrics'].values()) == pytest.approx(metrics(tested))
     assert len(list(tested.glob('2*/pictures/*.jpg'))) == 8
 
 
@@ -158,7 +160,7 @@ def test_mmdetections_own_tools_run_our_configs(tool, trained, tiny, tmp_path, r
         ('train.py', ['{tiny}', '--resume', '{trained}/iter_4.pth'], 'no checkpoint at .*iter_4'),
         ('train.py', ['{tiny}', '--resume', '{truncated}'], 'truncated'),
         ('test.py', ['{tiny}', '{foreign}'], 'has no weight in common with this SingleStageDetector'),
-        ('test.py', ['{tiny}', '{trained}/iter_6.pth', '--out', 'x.json'], 'must end in .pkl or .pickle'),
+        ('test.py', ['{tiny}', '{trained}/iter_6.pth', '--out', 'x.pkl'], 'must end in .json'),
         ('infer.py', ['/nowhere.jpg', '{tiny}', '{trained}/iter_6.pth'], '/nowhere.jpg is neither an image nor a'),
         ('infer.py', ['{data}/JPEGImages', '{tiny}', '{foreign}'], 'has no weight in common'),
     ],

@@ -4,9 +4,8 @@ import shutil
 import pytest
 from mmengine.registry import DefaultScope
 
-from ean_mmdet.analysis import choose_metric, read_run, read_runs, short_names
-from ean_mmdet.analysis.runs import config_value
 from ean_mmdet.errors import InputError
+from ean_mmdet.evaluation.runs import choose_metric, config_value, read_run, read_runs, short_names
 
 from .logged_runs import train, write_curve, write_run
 

@@ -198,7 +198,7 @@ def config_value(run: Run, key: str) -> object:
     """
     if run.config is None:
         raise InputError(f'{run.path} has no config.py beside its log')
-    settings = dict(_settings(run.config.to_dict()))
+    settings = dict(flat_settings(run.config.to_dict()))
     if key in settings:
         return settings[key]
     inside = [name for name in settings if name.startswith(f'{key}.')]
@@ -211,7 +211,7 @@ def config_value(run: Run, key: str) -> object:
     raise InputError(f'the config of {run.path} has no {key}{hint}')
 
 
-def _settings(value: object, prefix: str = '') -> Iterator[tuple[str, object]]:
+def flat_settings(value: object, prefix: str = '') -> Iterator[tuple[str, object]]:
     """The settings in a config with their dotted keys; a list without groups in it is one setting."""
     if isinstance(value, dict) and (value or not prefix):
         items: Iterable[tuple[Any, Any]] = value.items()
@@ -221,7 +221,7 @@ def _settings(value: object, prefix: str = '') -> Iterator[tuple[str, object]]:
         yield prefix.rstrip('.'), value
         return
     for key, item in items:
-        yield from _settings(item, f'{prefix}{key}.')
+        yield from flat_settings(item, f'{prefix}{key}.')
 
 
 def _logs(path: Path) -> list[Path]:

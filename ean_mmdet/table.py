@@ -1,8 +1,9 @@
-"""A table of text, for the terminal and for Markdown."""
+"""A table of text, for the terminal, for Markdown and for a page."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Group
@@ -26,9 +27,24 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls, title: str, header: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str] = ()
+    ) -> Table:
+        """A table of values: numbers with a comma at thousands, and of three digits behind the point."""
+        return cls(title, tuple(header), tuple(tuple(map(_text, row)) for row in rows), tuple(notes))
+
+    @property
+    def figures(self) -> list[bool]:
+        """Whether each column holds nothing but figures, with units, signs or intervals, and empty cells."""
+        number = r'[-+±=\d.,–\[\] ]*(nan|[MGs])?'
+        return [all(re.fullmatch(number, cell) for cell in column) for column in zip(*self.rows)] or [
+            False for _ in self.header
+        ]
+
     def markdown(self) -> str:
         """The table and its notes in Markdown, without the title."""
-        ruler = ['---:' if figures else '---' for figures in self._figures()]
+        ruler = ['---:' if figures else '---' for figures in self.figures]
         lines = [f'| {" | ".join(cells)} |' for cells in (self.header, ruler, *self.rows)]
         notes = [f'\n{note}' for note in self.notes]
         return '\n'.join([*lines, *notes]) + '\n'
@@ -36,12 +52,14 @@ class Table:
     def rich(self) -> Group:
         """The table and its notes for a ``rich`` console."""
         table = RichTable(title=self.title, title_justify='left')
-        for name, figures in zip(self.header, self._figures()):
+        for name, figures in zip(self.header, self.figures):
             table.add_column(name, justify='right' if figures else 'left', overflow='fold')
         for cells in self.rows:
             table.add_row(*cells)
         return Group(table, *(Text(note) for note in self.notes))
 
-    def _figures(self) -> list[bool]:
-        """Whether each column holds nothing but figures, with units or signs, and empty cells."""
-        return [all(re.fullmatch(r'[-+=\d., ]*[MG]?', cell) for cell in column) for column in zip(*self.rows)]
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f'{value:.3f}'
+    return f'{value:,}' if isinstance(value, int) and not isinstance(value, bool) else str(value)

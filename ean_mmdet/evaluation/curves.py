@@ -14,11 +14,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ..errors import InputError
+from ..palette import COLOURS
+from ..table import Table
 from .runs import Point, Run, config_value
-from .table import Table
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow that is pale on white.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 # Seven runs in, the colours begin again with another stroke.
 STROKES = ('-', '--', ':', '-.')
 TEXT, SMALL_TEXT = 12, 10

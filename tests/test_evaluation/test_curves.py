@@ -3,9 +3,18 @@ import math
 import numpy as np
 import pytest
 
-from ean_mmdet.analysis import against_table, curves_table, outcomes_against, plot_against, plot_curves, read_runs
-from ean_mmdet.analysis.run_plots import COLOURS, log_base, running_mean
 from ean_mmdet.errors import InputError
+from ean_mmdet.evaluation.curves import (
+    against_table,
+    curves_table,
+    log_base,
+    outcomes_against,
+    plot_against,
+    plot_curves,
+    running_mean,
+)
+from ean_mmdet.evaluation.runs import read_runs
+from ean_mmdet.palette import COLOURS
 
 from .logged_runs import write_curve, write_run
 

@@ -1,0 +1,368 @@
+"""The report of training runs, or of results alone: what was trained, how it went, and where the model is wrong."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from ..analysis.cam import activation, overlay
+from ..analysis.complexity import count_model
+from ..checkpoint import latest_checkpoint, load_whole
+from ..datasets.pipeline import preprocess, read_image
+from ..engine import build_model, input_shape
+from ..errors import InputError
+from ..table import Table
+from .classification import Classified, read_classified
+from .curves import plot_curves
+from .errors import KINDS, error_kinds
+from .matching import Matches, class_precisions, confusion, match, mistakes
+from .page import Section, page
+from .pictures import bars, confusion_figure, figure_url, image_url, precision_figure, side_by_side
+from .results import Truth, config_truth, read_detections
+from .runs import Run, choose_metric, flat_settings, read_run, short_names
+
+PACKAGES = ('ean_mmdet', 'torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain')
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a report.
+
+    Attributes:
+        score: Least score of a detection in the pictures and the confusion matrix.
+        images: How many of the best and of the worst images are shown.
+        maps: How many activation maps; 0: none.
+        base: The config that differences are listed from; None: the one of the same name in ``configs``.
+        configs: Folder of the configs.
+    """
+
+    score: float = 0.3
+    images: int = 4
+    maps: int = 3
+    base: Path | None = None
+    configs: Path | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about.
+
+    Attributes:
+        name: Its name.
+        run: The training run, if there is one.
+        results: Its results on the test set, if there are any.
+        precisions: AP of each class (rows) at each overlap (columns), of a detector's.
+    """
+
+    name: str
+    run: Run | None = None
+    results: Matches | Classified | None = None
+    precisions: np.ndarray | None = None
+
+
+def report_runs(
+    work_dirs: Sequence[Path],
+    predictions: Sequence[Path | None],
+    settings: Settings,
+    progress: Callable[[str], object] = lambda line: None,
+) -> str:
+    """The page of one run, or of several side by side.
+
+    Args:
+        work_dirs: The runs' work dirs.
+        predictions: The results of ``tools/test.py --out`` of each; None: the newest in its work dir, if there are any.
+        settings: Its settings.
+        progress: Called with a line about what is being done.
+
+    Raises:
+        InputError: Something in a run can't be read.
+    """
+    runs = [read_run(folder) for folder in work_dirs]
+    subjects = []
+    for run, name, file in zip(runs, short_names(runs), predictions):
+        if run.config is None:
+            raise InputError(f'{name} has no config beside its log')
+        file = file or _newest(run.path)
+        progress(f'{name}: {file or "no predictions"}')
+        if file is None:
+            subjects.append(Subject(name, run))
+        elif _is_detector(run.config):
+            subjects.append(_detector(name, run, file, config_truth(run.config)))
+        else:
+            subjects.append(Subject(name, run, read_classified(file, run.config)))
+    return _page(subjects, settings, progress)
+
+
+def report_results(
+    files: Sequence[Path],
+    truth: Truth,
+    settings: Settings,
+    progress: Callable[[str], object] = lambda line: None,
+) -> str:
+    """The page of COCO results of any framework.
+
+    Args:
+        files: The results.
+        truth: Their ground truth.
+        settings: Its settings.
+        progress: Called with a line about what is being done.
+
+    Raises:
+        InputError: A file can't be read.
+    """
+    subjects = []
+    for file in files:
+        progress(f'{file}')
+        subjects.append(_detector(file.stem, None, file, truth))
+    return _page(subjects, settings, progress)
+
+
+def _detector(name: str, run: Run | None, file: Path, truth: Truth) -> Subject:
+    matches = match(read_detections(file, truth))
+    return Subject(name, run, matches, class_precisions(matches))
+
+
+def _is_detector(config: Config) -> bool:
+    return config.get('default_scope', 'mmdet') == 'mmdet'
+
+
+def _newest(folder: Path) -> Path | None:
+    infos = [path for pattern in ('*.info.json', '*/*.info.json') for path in folder.glob(pattern)]
+    found = [path.with_name(path.name.replace('.info.json', '.json')) for path in infos]
+    return max(filter(Path.is_file, found), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _page(subjects: Sequence[Subject], settings: Settings, progress: Callable[[str], object]) -> str:
+    sections = [Section('Overview', [('table', _overview(subjects))])]
+    trained = [(subject.run, subject.name) for subject in subjects if subject.run]
+    if trained:
+        runs, names = zip(*trained)
+        url = figure_url(plot_curves(runs, names, choose_metric(runs, names)))
+        sections.append(Section('Curves', [('picture', (url, 'Metric, loss and learning rate of the training'))]))
+    for subject in subjects:
+        parts = []
+        if subject.run:
+            progress(f'{subject.name}: what was trained')
+            parts += [_setup(subject.run, settings), _metrics(subject.run)]
+        progress(f'{subject.name}: errors')
+        if isinstance(subject.results, Matches):
+            parts += _detection_errors(subject.results, subject.precisions, settings)
+            if settings.maps and subject.run:
+                progress(f'{subject.name}: activation maps')
+                parts.append(_maps(subject.run, subject.results, settings))
+        elif subject.results:
+            parts += _classification_errors(subject.results, settings)
+        else:
+            hint = 'tools/test.py CONFIG CHECKPOINT --out WORK_DIR/predictions.json'
+            text = f'There are no predictions of this run. With those of {hint} this page shows where it errs.'
+            parts.append(Section('Errors', [('note', text)]))
+        for section in parts:
+            section.heading = f'{subject.name}: {section.heading}' if len(subjects) > 1 else section.heading
+        sections += parts
+    return page(f'Report: {", ".join(subject.name for subject in subjects)}', sections)
+
+
+def _overview(subjects: Sequence[Subject]) -> Table:
+    rows = []
+    for subject in subjects:
+        run, row = subject.run, [subject.name, '–', '–', '–']
+        if run:
+            metrics = [metric for metric in run.metrics if run.validation][:2]
+            row[1] = f'{run.done(run.by_epoch):g} {"epochs" if run.by_epoch else "iterations"}'
+            row[2] = ', '.join(f'{metric} {run.final(metric).values[metric]:.3f}' for metric in metrics) or '–'
+        if isinstance(subject.results, Classified):
+            row[3] = f'top-1 {subject.results.right.mean():.2%}, top-5 {subject.results.among.mean():.2%}'
+        elif subject.precisions is not None:
+            p = subject.precisions
+            row[3] = f'mAP {np.nanmean(p):.3f}, mAP@.5 {np.nanmean(p[:, 0]):.3f}, mAP@.75 {np.nanmean(p[:, 5]):.3f}'
+        rows.append(row)
+    return Table.of('Overview', ('run', 'trained', 'last validation', 'test'), rows)
+
+
+def _setup(run: Run, settings: Settings) -> Section:
+    config: Any = run.config
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    complexity = count_model(build_model(config), input_shape(config)).count()
+    height, width = input_shape(config)
+    rows = [
+        ('parameters', complexity.params),
+        ('operations', f'{complexity.operations / 1e9:.3f} G at {height} × {width}'),
+        ('attention', ', '.join(f'{kind} × {count}' for kind, count in complexity.attention.items()) or 'none'),
+        ('Python', platform.python_version()),
+        *versions,
+    ]
+    note = 'Versions are those of the environment that wrote this page.'
+    section = Section('What was trained', [('table', Table.of('', ('', ''), rows, [note]))])
+    _differences(section, run, settings)
+    section.add('folded', ('The whole config', config.pretty_text))
+    return section
+
+
+def _differences(section: Section, run: Run, settings: Settings) -> None:
+    """What the config says beyond its base."""
+    source = settings.base
+    if source is None and settings.configs is not None:
+        stems = [path.stem for path in run.path.glob('*.py')]  # mmengine dumps the config under its name
+        source = next((file for stem in stems for file in sorted(settings.configs.rglob(f'{stem}.py'))), None)
+    if source is None:
+        section.add('note', 'The config that this one is based on is not known; --base names one.')
+        return
+    config: Any = run.config
+    before, after = (dict(flat_settings(entry.to_dict())) for entry in (Config.fromfile(source), config))
+    changed = [
+        (key, str(before.get(key, '–'))[:80], str(after.get(key, '–'))[:80])
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not key.startswith(('work_dir', 'launcher', 'resume', 'load_from'))
+    ]
+    text = source.read_text(encoding='utf-8')
+    section.add('folded', (f'{source.name}, what it says beyond its base', text))
+    if changed:
+        section.add('heading', f'Differences from {source.name}')
+        section.add('table', Table('', ('setting', 'there', 'in this run'), tuple(changed)))
+
+
+def _metrics(run: Run) -> Section:
+    if not run.validation:
+        return Section('Metrics', [('note', 'It was not validated.')])
+    rows = [
+        (name, run.final(name).values[name], run.best(name).values[name], f'{run.best(name).at(run.by_epoch):g}')
+        for name in run.metrics
+    ]
+    header = ('metric', 'final', 'best', 'best at epoch' if run.by_epoch else 'best at iteration')
+    return Section('Metrics', [('table', Table.of('', header, rows))])
+
+
+def _detection_errors(matches: Matches, precisions: Any, settings: Settings) -> list[Section]:
+    detections = matches.detections
+    rows = [
+        (name, int(count), float(row.mean()), float(row[0]), float(row[5]))
+        for name, row, count in zip(detections.classes, precisions, detections.positives)
+        if count
+    ]
+    errors = error_kinds(matches)
+    order = sorted(KINDS, key=lambda kind: -errors.cost[kind])
+    kinds = [(kind, errors.cost[kind], errors.count[kind], KINDS[kind]) for kind in order]
+    cost = bars({kind: errors.cost[kind] for kind in order}, f'cost in mAP@.5, of {errors.ap:.3f}')
+    matrix = confusion_figure(confusion(matches, settings.score), [*detections.classes, 'background'])
+    sure = f'Detections of a score of at least {settings.score:g}, at an overlap of 0.5, in shares of a row'
+    curves = figure_url(precision_figure(matches))
+    rise = 'How much mAP@.5 rises when one kind of error is fixed (TIDE, ECCV 2020)'
+    return [
+        Section(
+            'Classes',
+            [
+                ('table', Table.of('', ('class', 'objects', 'AP', 'AP@.5', 'AP@.75'), rows)),
+                ('picture', (curves, 'Precision and recall at an overlap of 0.5')),
+            ],
+        ),
+        Section(
+            'What the errors cost',
+            [
+                ('picture', (figure_url(cost), rise)),
+                ('table', Table.of('', ('kind', 'costs mAP@.5', 'number', 'what it is'), kinds)),
+            ],
+        ),
+        Section('Confusion', [('picture', (figure_url(matrix), sure))]),
+        _extremes(matches, settings),
+    ]
+
+
+def _extremes(matches: Matches, settings: Settings) -> Section:
+    """The images with the most mistakes, and with the fewest."""
+    counts = mistakes(matches, settings.score)
+    right, paths = counts[:, 0], matches.detections.paths
+    ranked = [number for number in range(len(paths)) if counts[number].sum()]
+    ranked.sort(key=lambda number: (right[number] / counts[number].sum(), -right[number], str(paths[number])))
+    worst = ranked[: settings.images]
+    best = ranked[settings.images :]
+    best.sort(key=lambda number: (-right[number] / counts[number].sum(), -right[number], str(paths[number])))
+    section = Section('Best and worst images')
+    if not all(paths[number].is_file() for number in worst):
+        section.add('note', f'The images are not in {paths[0].parent}.')
+        return section
+    section.add('note', 'Ground truth on the left, detections on the right.')
+    for title, numbers in (('Worst', worst), ('Best', best[: settings.images])):
+        shown = []
+        for number in numbers:
+            pixels = side_by_side(read_image(paths[number]), matches.detections, number, settings.score)
+            found, false, missed = counts[number]
+            shown.append(
+                (image_url(pixels, 960), f'{paths[number].name}: {found} found, {false} false, {missed} missed')
+            )
+        section.add('heading', title)
+        section.add('pictures', shown)
+    return section
+
+
+def _classification_errors(results: Classified, settings: Settings) -> list[Section]:
+    matrix = results.confusion()
+    rows = sorted(
+        (
+            (name, int(row.sum()), f'{row[label] / row.sum():.2%}', _others(row, label, results.classes))
+            for label, (name, row) in enumerate(zip(results.classes, matrix))
+            if row.sum()
+        ),
+        key=lambda row: float(row[2].rstrip('%')),
+    )
+    classes = Table.of('', ('class', 'images', 'accuracy', 'most often taken for'), rows)
+    section = Section('Best and worst images')
+    order = np.argsort(-results.scores, kind='stable')
+    for title, chosen in (('Surest mistakes', ~results.right), ('Surest of the right ones', results.right)):
+        shown = []
+        for number in order[chosen[order]][: 2 * settings.images].tolist():
+            name, pixels = results.image(number)
+            best, truth = results.classes[results.best[number]], results.classes[results.truth[number]]
+            taken = best if results.right[number] else f'{best}, in truth {truth}'
+            shown.append((image_url(pixels), f'{name}: {taken}, {results.scores[number]:.2f}'))
+        section.add('heading', title)
+        section.add('small pictures', shown)
+    figure = figure_url(confusion_figure(matrix, results.classes))
+    return [
+        Section('Classes', [('table', classes)]),
+        Section('Confusion', [('picture', (figure, 'In shares of a row'))]),
+        section,
+    ]
+
+
+def _others(row: np.ndarray, label: int, classes: Sequence[str]) -> str:
+    """What a class is most often taken for."""
+    wrong = row.copy()
+    wrong[label] = 0
+    return ', '.join(f'{classes[k]} {wrong[k]}' for k in np.argsort(-wrong, kind='stable')[:2] if wrong[k]) or '–'
+
+
+def _maps(run: Run, matches: Matches, settings: Settings) -> Section:
+    """Activation maps of the surest detections of the first images that have some."""
+    section = Section('Activation maps')
+    checkpoint = latest_checkpoint(run.path)
+    if checkpoint is None:
+        section.add('note', 'There is no checkpoint in the work dir.')
+        return section
+    detections, shown = matches.detections, []
+    try:
+        model: Any = build_model(run.config)
+        load_whole(model, checkpoint)
+        sure = np.unique(detections.images[detections.scores >= settings.score])
+        for number in sure[: settings.maps].tolist():
+            path = detections.paths[number]
+            data = preprocess(run.config, model.data_preprocessor, path)
+            entry = activation(model, data, detections.classes)
+            shown.append((image_url(overlay(read_image(path), entry)), f'{path.name}: {entry.label}'))
+    except InputError as error:
+        section.add('note', f'No activation maps: {error}')
+        return section
+    section.add('pictures', shown)
+    section.add('note', 'HiResCAM of the surest detection; tools/cam.py draws more.')
+    return section
