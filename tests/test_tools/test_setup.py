@@ -1,18 +1,23 @@
 """What tools/setup.sh says where it can't go on. A whole set-up is what .ci/run does."""
 
 import os
+import runpy
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import ROOT
 
+SETUP = runpy.run_path(str(ROOT / 'tools/setup.py'))
 
-def setup(tmp_path, **env):
+
+def setup(tmp_path, *arguments, **env):
     """Run setup.sh for an environment that isn't there yet."""
     return subprocess.run(
-        ['bash', str(ROOT / 'tools/setup.sh')],
+        ['bash', str(ROOT / 'tools/setup.sh'), *arguments],
         env={**os.environ, 'EAN_VENV': str(tmp_path / 'venv'), 'EAN_CACHE': str(tmp_path / 'cache'), **env},
         capture_output=True,
         text=True,
@@ -20,27 +25,27 @@ def setup(tmp_path, **env):
     )
 
 
-def fake(folder, name, script):
-    """A command of this name, first on the PATH."""
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f'#!/bin/sh\n{script}\n')
-    (folder / name).chmod(0o755)
-    return f'{folder}{os.pathsep}{os.environ["PATH"]}'
-
-
 def test_unsupported_python(tmp_path):
-    fake(tmp_path / 'bin', 'python3.13', 'exit 1')
-    result = setup(tmp_path, PYTHON=str(tmp_path / 'bin/python3.13'))
+    (tmp_path / 'python3.9').write_text('#!/bin/sh\nexit 1\n')
+    (tmp_path / 'python3.9').chmod(0o755)
+    result = setup(tmp_path, PYTHON=str(tmp_path / 'python3.9'))
     assert result.returncode == 1
-    assert 'error: this needs Python 3.10, 3.11 or 3.12' in result.stderr and 'apt-get install' in result.stderr
+    assert 'error: this needs Python 3.10 to 3.14, and PYTHON=' in result.stderr and 'apt-get install' in result.stderr
     assert not (tmp_path / 'venv').exists()
 
 
-def test_no_disk_space(tmp_path):
-    rows = 'echo "Filesystem 1024-blocks Used Available"; echo "/dev/vda 100000000 98000000 2097152 98% /"'
-    result = setup(tmp_path, PATH=fake(tmp_path / 'bin', 'df', rows))
-    assert result.returncode == 1
-    assert 'has 2 GiB free and this needs 9' in result.stderr and 'set EAN_VENV' in result.stderr
+@pytest.mark.parametrize('version', [(3, 9, 1), (3, 15, 0)])
+def test_unsupported_python_without_bash(version, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'version_info', version)
+    with pytest.raises(SystemExit, match=r'this needs Python 3\.10 to 3\.14, and .* is 3\.\d+\.\d\. Install one'):
+        SETUP['make'](tmp_path / 'venv')
+    assert not (tmp_path / 'venv').exists()
+
+
+def test_no_disk_space(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=2 * 2**30))
+    with pytest.raises(SystemExit, match=r'has 2 GiB free and this needs 9.*set EAN_VENV'):
+        SETUP['make'](tmp_path / 'venv')
     assert not (tmp_path / 'venv').exists()
 
 
@@ -66,14 +71,30 @@ def test_no_compiler(tmp_path):
     assert 'error: no C++ compiler' in result.stderr and 'apt-get install g++' in result.stderr
 
 
-def test_missing_wheel_of_ones_own(tmp_path, monkeypatch):
-    venv = tmp_path / 'venv'
-    (venv / 'bin').mkdir(parents=True)
-    (venv / 'bin/python').symlink_to(sys.executable)
-    torch_lines = [line for line in (ROOT / 'requirements.txt').read_text().splitlines() if line.startswith('torch')]
-    (venv / '.ean_mmdet_torch').write_text('\n'.join(torch_lines) + '\n')
-    result = setup(tmp_path, EAN_MMCV_WHEEL='/nowhere/mmcv.whl')
-    assert result.returncode == 1 and 'EAN_MMCV_WHEEL=/nowhere/mmcv.whl is no file' in result.stderr
+@pytest.mark.parametrize(
+    ('arguments', 'env', 'message'),
+    [
+        ([], dict(EAN_MMCV='/nowhere/mmcv.whl'), "EAN_MMCV=/nowhere/mmcv.whl is neither 'lite' nor 'build' nor a file"),
+        (['--tests'], {}, 'takes --test and no other argument, not --tests'),
+    ],
+)
+def test_bad_input(arguments, env, message, tmp_path):
+    result = setup(tmp_path, *arguments, **env)
+    assert result.returncode == 1 and f'error: {message}' in result.stderr.replace('tools/setup.py ', '')
+    assert not (tmp_path / 'venv').exists()
+
+
+def test_which_mmcv(tmp_path, monkeypatch):
+    monkeypatch.delenv('EAN_MMCV', raising=False)
+    assert SETUP['mmcv_kind']() == 'lite'
+    pinned = next(line for line in SETUP['requirements']() if line.startswith('mmcv'))
+    assert SETUP['mmcv_requirement'](None, 'lite', pinned) == pinned == 'mmcv-lite==2.1.0'
+    wheel = tmp_path / 'mmcv-2.1.0-cp311-cp311-linux_x86_64.whl'
+    wheel.touch()
+    monkeypatch.setenv('EAN_MMCV', str(wheel))
+    assert SETUP['mmcv_requirement'](None, SETUP['mmcv_kind'](), pinned) == str(wheel)
+    # another mmcv makes another environment
+    assert SETUP['state']('lite') != SETUP['state']('build')
 
 
 @pytest.mark.parametrize('tool', ['setup.sh', 'quickstart.sh'])

@@ -1,0 +1,252 @@
+"""Which of MMDetection's configs train and predict without a compiled mmcv: the table in docs/mmcv_ops.md.
+
+    python -W ignore tests/supported/mmdet_configs.py [FOLDER …] > table.md
+
+One config of every folder, the smallest by its name, on the CPU: the model as it is without its pretrained weights, two
+random images of 128 × 128, one training step (SGD) and one prediction. Each runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import mmdet
+import mmpretrain  # noqa: F401, backbones
+import numpy as np
+import torch
+from mmdet.apis import init_detector  # noqa: F401, imports what a model may need, once
+from mmdet.structures import ReIDDataSample
+from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+
+import ean_mmdet
+
+CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
+SIZE = 128
+LARGE = re.compile(r'x101|r101|r152|x152|swin-[bl]|-l[_-]|_[lxm]_|hourglass104|regnetx-(?!400)|convnext-s|pvt.*-[lm]_')
+# Trackers that are put together from a detector and a ReID network, which are trained apart.
+ASSEMBLED = ('DeepSORT', 'StrongSORT', 'SORT', 'OCSORT')
+
+
+def choose(folder: Path) -> Path | None:
+    """The config of a folder whose name promises the smallest model."""
+    paths = [path for path in sorted(folder.rglob('*.py')) if '__pycache__' not in path.parts]
+    return min(paths, key=lambda path: (bool(LARGE.search(path.name)), len(path.name)), default=None)
+
+
+def strip(node: object) -> None:
+    """Remove the names of pretrained weights, which would be downloaded."""
+    if isinstance(node, dict):
+        for key in ('init_cfg', 'pretrained', 'teacher_ckpt', 'load_from'):
+            value = node.get(key)
+            if isinstance(value, str) or (isinstance(value, dict) and 'checkpoint' in value):
+                node[key] = None
+        for value in node.values():
+            strip(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            strip(value)
+
+
+def count_calls() -> Counter:
+    """Count which operators are called from now on."""
+    calls: Counter = Counter()
+    extension = sys.modules['mmcv._ext']
+
+    def counted(name: str, function: Callable) -> Callable:
+        def call(*args: object, **kwargs: object) -> object:
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in extension.__all__:
+        setattr(extension, name, counted(name, getattr(extension, name)))
+    return calls
+
+
+def class_count(node: object) -> int:
+    """The smallest number of classes that a part of the model knows."""
+    found = [10]
+    if isinstance(node, dict):
+        for key in ('num_classes', 'num_things_classes'):
+            if isinstance(node.get(key), int) and node[key] > 0:
+                found.append(node[key])
+        found += [class_count(value) for value in node.values()]
+    elif isinstance(node, (list, tuple)):
+        found += [class_count(value) for value in node]
+    return min(found)
+
+
+def detection_inputs(model: dict, texts: list[str] | None = None) -> dict:
+    classes = class_count(model)
+    stride = 8 if 'semantic_head' in model.get('roi_head', {}) else 1  # HTC's labels are small
+    data = demo_mm_inputs(
+        2,
+        (3, SIZE, SIZE),
+        num_items=[3, 4],
+        num_classes=max(classes, 2),
+        with_mask=True,
+        with_semantic=True,
+        sem_seg_output_strides=stride,
+        use_box_type=True,
+        texts=texts,
+        custom_entities=True,
+    )
+    for sample in data['data_samples']:
+        sample.ignored_instances = sample.ignored_instances[:0]
+        if classes == 1:
+            sample.gt_instances.labels.zero_()
+        # a segmentation of things and stuff holds the instances; left at 255, which is ignored
+        sample.gt_sem_seg.sem_seg = sample.gt_sem_seg.sem_seg.long() % classes
+    if model.type == 'FastRCNN':
+        for sample, proposals in zip(data['data_samples'], demo_mm_proposals([(3, SIZE, SIZE)] * 2, 20)):
+            sample.proposals = proposals
+    return data
+
+
+def inputs(model: dict) -> tuple[object, object]:
+    """What the model is trained with and what it predicts from."""
+    if model.type == 'BaseReID':
+        samples = [ReIDDataSample().set_gt_label([i, i]) for i in range(2)]
+        data = dict(inputs=[torch.randint(0, 255, (2, 3, 256, 128), dtype=torch.uint8)] * 2, data_samples=samples)
+        return data, data
+    if 'tracker' in model or model.type.startswith('Mask2FormerV'):
+        options = dict(image_shapes=(3, SIZE, SIZE), num_classes=1, with_mask=True)
+        if model.type == 'ByteTrack':
+            return detection_inputs(model), demo_track_inputs(1, 1, **options)
+        return demo_track_inputs(1, 2, key_frames_inds=[0], **options), demo_track_inputs(1, 2, **options)
+    texts = ['a cat . a dog .'] * 2 if 'language_model' in model else None
+    data = detection_inputs(model, texts)
+    if 'semi_train_cfg' in model:
+        branches = ('sup', 'unsup_teacher', 'unsup_student')
+        parts = {branch: detection_inputs(model) for branch in branches}
+        for part in parts.values():
+            for sample in part['data_samples']:
+                sample.set_metainfo(dict(homography_matrix=np.eye(3)))
+        training = {key: {branch: part[key] for branch, part in parts.items()} for key in ('inputs', 'data_samples')}
+        return training, data
+    return data, data
+
+
+def step(path: Path) -> dict:
+    """Train and predict once."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    result = dict(config=str(path.relative_to(CONFIGS)), train='', predict='')
+    calls = count_calls()
+    config = Config.fromfile(path)
+    if 'model' not in config:
+        return dict(result, train='no model: a base of other configs', predict='no model: a base of other configs')
+    init_default_scope('mmdet')
+    strip(config.model)
+    training, testing = inputs(config.model)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = revert_sync_batchnorm(MODELS.build(config.model))
+    result['parameters'] = sum(p.numel() for p in model.parameters())
+    for name, run in (('train', train), ('predict', predict)):
+        start = time.monotonic()
+        try:
+            result[name] = run(model, copy.deepcopy(training if name == 'train' else testing))
+        except Exception as error:
+            result[name] = f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+            traceback.print_exc()
+        result[f'{name}_s'] = round(time.monotonic() - start, 1)
+    return dict(result, operators=sorted(calls), peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def train(model: torch.nn.Module, data: object) -> str:
+    if type(model).__name__ in ASSEMBLED:
+        return 'its detector and ReID network are trained apart'
+    model.train()
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=1e-5)
+    batch = model.data_preprocessor(data, True)
+    loss, _ = model.parse_losses(model(**batch, mode='loss'))
+    loss.backward()
+    optimizer.step()
+    return 'yes' if torch.isfinite(loss) else f'loss is {loss.item()}'
+
+
+def predict(model: torch.nn.Module, data: object) -> str:
+    model.eval()
+    with torch.no_grad():
+        results = model(**model.data_preprocessor(data, False), mode='predict')
+    return 'yes' if len(results) else 'no results'
+
+
+def in_process(path: Path, limit: float, log: Path) -> dict:
+    """``step`` in a child, whose end or death is the result."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        with log.open('w') as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+        try:
+            result = step(path)
+        except BaseException as error:
+            traceback.print_exc()
+            message = f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+            result = dict(config=str(path.relative_to(CONFIGS)), train=message, predict=message)
+        os.write(write, json.dumps(result).encode())
+        os._exit(0)
+    os.close(write)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+    signal.alarm(int(limit))
+    with os.fdopen(read) as stream:
+        text = stream.read()
+    signal.alarm(0)
+    _, status = os.waitpid(child, 0)
+    if text:
+        return json.loads(text)
+    message = f'stopped after {limit:.0f} s or killed (status {status})'
+    return dict(config=str(path.relative_to(CONFIGS)), train=message, predict=message)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    parser.add_argument('folders', nargs='*', help='folders of MMDetection, or single configs (default: all folders)')
+    parser.add_argument('--limit', type=float, default=600, help='seconds that a config may take')
+    parser.add_argument('--logs', type=Path, default=Path('work_dirs/mmdet_configs'), help='what each one printed')
+    args = parser.parse_args()
+    extension = sys.modules['mmcv._ext'].__file__
+    if not Path(extension).is_relative_to(Path(ean_mmdet.__file__).parent):
+        sys.exit(f'error: a compiled mmcv is here, {extension}; this is about mmcv-lite')
+    logs = args.logs.resolve()
+    logs.mkdir(parents=True, exist_ok=True)
+    os.chdir(CONFIGS.parent)  # some configs name others by their path
+    folders = args.folders or sorted(path.name for path in CONFIGS.iterdir() if path.name != '_base_' and path.is_dir())
+    print('| folder | config | trains | predicts | operators of mmcv that it called | parameters, M | s | MiB |')
+    print('| --- | --- | --- | --- | --- | ---: | ---: | ---: |', flush=True)
+    done = Counter()
+    for folder in folders:
+        path = CONFIGS / folder if folder.endswith('.py') else choose(CONFIGS / folder)
+        result = in_process(path, args.limit, logs / f'{folder.replace("/", "-")}.log')
+        done['trains'] += result['train'] == 'yes'
+        done['predicts'] += result['predict'] == 'yes'
+        print(
+            f'| {folder} | {Path(result["config"]).name} | {result["train"]} | {result["predict"]} '
+            f'| {", ".join(result.get("operators", []))} | {result.get("parameters", 0) / 1e6:.1f} '
+            f'| {result.get("train_s", 0) + result.get("predict_s", 0):.1f} | {result.get("peak_mib", 0)} |',
+            flush=True,
+        )
+    print(f'\n{len(folders)} folders; {done["trains"]} train, {done["predicts"]} predict', flush=True)
+
+
+if __name__ == '__main__':
+    main()
