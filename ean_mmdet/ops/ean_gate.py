@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .fold import WEIGHT_NORMS, Vectors
-from .norm_gate import check_vector, checked_gate
+from .norm_gate import check_vectors, checked_gate
 
 
 def ean_gate(
@@ -49,10 +49,7 @@ def ean_gate(
     """
     if weight_norm not in WEIGHT_NORMS:
         raise ValueError(f'ean_gate: weight_norm must be one of {", ".join(WEIGHT_NORMS)}, got {weight_norm!r}')
-    if weight.dim() != 1 or not weight.shape == bias.shape == alpha.shape == delta.shape:
-        shapes = ', '.join(str(tuple(v.shape)) for v in (weight, bias, alpha, delta))
-        raise ValueError(f'ean_gate: weight, bias, alpha and delta must be of one shape (C / G,), got {shapes}')
-    check_vector('ean_gate', 'weight', weight, x, weight)
+    check_vectors('ean_gate', x, weight=weight, bias=bias, alpha=alpha, delta=delta)
     return checked_gate(
         'ean_gate', x, Vectors(weight, bias, alpha, delta, weight_norm), eps, residual, activation, inplace
     )[0]

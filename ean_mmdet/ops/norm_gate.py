@@ -9,6 +9,7 @@ operator of :mod:`.operator`, whose implementations :mod:`.backends` chooses fro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -70,8 +71,7 @@ def norm_gate(
         TypeError: ``x`` isn't of a floating-point type.
         RuntimeError: ``EAN_BACKEND`` forces an implementation that can't run here.
     """
-    for name, vector in (('scale', scale), ('shift', shift)):
-        check_vector('norm_gate', name, vector, x, scale)
+    check_vectors('norm_gate', x, scale=scale, shift=shift)
     return checked_gate('norm_gate', x, Vectors(None, None, scale, shift, 'l2'), eps, residual, activation, inplace)[0]
 
 
@@ -132,17 +132,16 @@ def batch_norm_gate(
     """
     if weight_norm not in WEIGHT_NORMS:
         raise ValueError(f'batch_norm_gate: weight_norm must be one of {", ".join(WEIGHT_NORMS)}, got {weight_norm!r}')
-    for name, vector in (('alpha', alpha), ('delta', delta), ('weight', weight), ('bias', bias)):
-        if vector is not None:
-            check_vector('batch_norm_gate', name, vector, z, alpha)
-    for name, vector in (
-        ('running_mean', running_mean), ('running_var', running_var),
-        ('norm_weight', norm_weight), ('norm_bias', norm_bias),
-    ):  # fmt: skip
-        if vector is not None and (vector.dim() != 1 or (z.dim() == 4 and len(vector) != z.shape[1])):
-            raise ValueError(
-                f'batch_norm_gate: {name} must be of shape (C,) = ({z.shape[1]},), got {tuple(vector.shape)}'
-            )
+    check_vectors('batch_norm_gate', z, alpha=alpha, delta=delta, weight=weight, bias=bias)
+    of_norm = running_mean, running_var, norm_weight, norm_bias
+    if z.dim() == 4 and not _are_vectors(of_norm, z.shape[1], z.device):
+        names = 'running_mean', 'running_var', 'norm_weight', 'norm_bias'
+        for name, vector in zip(names, of_norm):
+            if not _are_vectors((vector,), z.shape[1], z.device):
+                raise ValueError(
+                    f'batch_norm_gate: {name} must be of shape (C,) = ({z.shape[1]},) and on {z.device}, '
+                    f'got {tuple(vector.shape)} on {vector.device}'
+                )
     training = training or running_mean is None
     if training:
         verify_batch_size(z.shape)
@@ -153,10 +152,9 @@ def batch_norm_gate(
     )  # fmt: skip
     if training and running_mean is not None and running_var is not None and batch is not None and z.numel():
         count = z.numel() / z.shape[1]
-        with torch.no_grad():
-            batch_mean, batch_var = in_type(batch.detach(), running_mean.dtype)
-            running_mean.lerp_(batch_mean, momentum)
-            running_var.lerp_(batch_var * (count / (count - 1)), momentum)
+        batch_mean, batch_var = in_type(batch, running_mean.dtype)
+        running_mean.lerp_(batch_mean, momentum)
+        running_var.mul_(1 - momentum).add_(batch_var, alpha=momentum * count / (count - 1))
     return y
 
 
@@ -195,25 +193,43 @@ def checked_gate(
     if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
         # The operator's autograd knows nothing of torch.func.
         y, _, batch = norm_gate_eager.forward(z, vectors, eps, residual, relu, norm)
-        return y, batch
-    results = gate(z, vectors, eps, residual, relu, norm, inplace)
-    return results[0], results[-1]
+        return y, batch if batch is None else batch.detach()
+    return gate(z, vectors, eps, residual, relu, norm, inplace)
 
 
 def in_dtype(fields: Fields, dtype: torch.dtype) -> Fields:
     """The same with its tensors in ``dtype``."""
-    values: list[Any] = [in_type(v, dtype) if isinstance(v, Tensor) else v for v in fields]
-    return type(fields)(*values)
+    for value in fields[:4]:
+        if value is not None and value.dtype != dtype:
+            values: list[Any] = [in_type(v, dtype) if isinstance(v, Tensor) else v for v in fields]
+            return type(fields)(*values)
+    return fields
 
 
-def check_vector(function: str, name: str, vector: Tensor, z: Tensor, like: Tensor) -> None:
-    """See that a vector of the gate is on the device of ``z``, of the shape of ``like``, and of one that fits."""
+def check_vectors(function: str, z: Tensor, **vectors: Tensor | None) -> None:
+    """See that the gate's vectors are on the device of ``z``, all of one shape, and of one that fits its channels."""
+    (first,) = next(iter(vectors.values())).shape[:1] or (0,)
+    if z.dim() == 4 and first and z.shape[1] % first == 0 and _are_vectors(vectors.values(), first, z.device):
+        return
     channels = z.shape[1] if z.dim() == 4 else 0
-    size = len(vector) if vector.dim() == 1 else 0
-    if vector.shape != like.shape or vector.dim() != 1 or (channels % size if size else channels):
-        raise ValueError(
-            f'{function}: {name} must be of shape (C,) = ({channels},) as the map has {channels} channels, or (C / G,) '
-            f'for G groups, all of one shape; got {tuple(vector.shape)}'
-        )
-    if vector.device != z.device:
-        raise ValueError(f'{function}: {name} is on {vector.device}, the map on {z.device}; they must be on one device')
+    for name, vector in vectors.items():
+        if vector is None:
+            continue
+        if vector.device != z.device:
+            raise ValueError(
+                f'{function}: {name} is on {vector.device}, the map on {z.device}; they must be on one device'
+            )
+        size = len(vector) if vector.dim() == 1 else 0
+        if size != first or (channels % size if size else channels or vector.dim() != 1):
+            raise ValueError(
+                f'{function}: {name} must be of shape (C,) = ({channels},) as the map has {channels} channels, or '
+                f'(C / G,) for G groups, all of one shape; got {tuple(vector.shape)}'
+            )
+
+
+def _are_vectors(vectors: Iterable[Tensor | None], size: int, device: torch.device) -> bool:
+    """Whether all, None aside, are of shape (size,) and on ``device``."""
+    for vector in vectors:
+        if vector is not None and (vector.dim() != 1 or vector.numel() != size or vector.device != device):
+            return False
+    return True

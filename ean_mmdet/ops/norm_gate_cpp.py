@@ -43,6 +43,7 @@ def _load() -> Any:
     return library
 
 
+@cache
 def missing() -> str | None:
     """Why the compiled kernels can't be had; None if they can."""
     library = _load()

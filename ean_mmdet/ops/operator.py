@@ -20,8 +20,6 @@ autograd takes longer to call than to compute.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
@@ -35,23 +33,25 @@ PLAIN = (Tensor, torch.nn.Parameter)
 
 def gate(
     z: Tensor, vectors: Vectors, eps: float, residual: Tensor | None, relu: bool, norm: BatchNorm, inplace: bool
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor | None]:
     """Call the operator, or the one that writes over ``z`` where it may and can.
 
     Returns:
-        The result; the planes' means and variances, shape (2, N, C); and the batch's, shape (2, C), empty unless
-        ``norm`` is in training. Of the in-place operator the result alone.
+        The result, and the batch's mean and variance, shape (2, C), where ``norm`` is in training.
     """
-    arguments = z, *vectors, eps, residual, relu, *norm
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return _gate(*arguments)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        y, _, batch = _gate(z, *vectors, eps, residual, relu, *norm)
+        return y, batch
     if torch.is_grad_enabled():
         # What the operator's kernel for autograd does, without the dispatcher's way to it.
-        return _Gate.apply(*arguments)
+        y, _, batch = _Gate.apply(z, residual, *vectors[:4], *norm[:4], (vectors[4], eps, relu, *norm[4:]))
+        return y, batch
+    arguments = z, *vectors, eps, residual, relu, *norm
     if inplace and not norm.training and _may_overwrite(z, residual):
         _call(_gate_, _forward_, z, arguments)
-        return (z,)
-    return _call(_gate, _forward, z, arguments)
+        return z, None
+    y, _, batch = _call(_gate, _forward, z, arguments)
+    return y, batch
 
 
 def _memory_format(z: Tensor) -> torch.memory_format:
@@ -65,13 +65,12 @@ def _call(operator, kernel, z: Tensor, arguments: tuple):
     Where nothing watches operators (fake tensors, FLOP counters and other modes, the profiler, torch.jit.trace), its
     kernel is called straight away: the dispatcher's way to a kernel in Python takes as long as the gate of a small map.
     """
-    watched = (
+    if not (
         type(z) not in PLAIN
         or torch._C._len_torch_dispatch_stack()
         or torch.autograd._profiler_enabled()
-        or torch._C._get_tracing_state() is not None
-    )
-    if not watched:
+        or torch.jit.is_tracing()
+    ):
         return kernel(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
         return operator(*arguments)
@@ -81,21 +80,18 @@ def _may_overwrite(z: Tensor, residual: Tensor | None) -> bool:
     return (
         z.is_contiguous(memory_format=_memory_format(z))
         and (not z.is_inference() or torch.is_inference_mode_enabled())
-        and (residual is None or residual.untyped_storage()._cdata != z.untyped_storage()._cdata)
+        and (residual is None or residual.untyped_storage().data_ptr() != z.untyped_storage().data_ptr())
         and backend(z).IN_PLACE
     )
 
 
-def _contiguous(values: tuple) -> Iterator:
-    return (value.contiguous() if isinstance(value, Tensor) else value for value in values)
-
-
-def _vectors(*arguments) -> Vectors:
-    return Vectors(*_contiguous(arguments))
-
-
-def _norm(arguments: tuple) -> BatchNorm:
-    return BatchNorm(*_contiguous(arguments))
+def _prepared(layout: torch.memory_format, maps: tuple, vectors: tuple, norm: tuple) -> tuple[list, Vectors, BatchNorm]:
+    """What an implementation takes: maps of one layout, and contiguous vectors."""
+    return (
+        [t if t is None else t.contiguous(memory_format=layout) for t in maps],
+        Vectors(*[t if t is None or t.is_contiguous() else t.contiguous() for t in vectors[:4]], *vectors[4:]),
+        BatchNorm(*[t if t is None or t.is_contiguous() else t.contiguous() for t in norm[:4]], *norm[4:]),
+    )
 
 
 def _or_empty(tensor: Tensor | None, like: Tensor) -> Tensor:
@@ -104,26 +100,30 @@ def _or_empty(tensor: Tensor | None, like: Tensor) -> Tensor:
 
 
 def _forward(z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, *norm):
-    vectors = _vectors(weight, bias, alpha, delta, weight_norm)
+    """The operator's kernel, with None for the batch's moments where there are none."""
+    vectors = weight, bias, alpha, delta, weight_norm
     if z.numel() == 0:
         return _forward_meta(z, *vectors, eps, residual, relu, *norm)
-    layout, norm = _memory_format(z), _norm(norm)
-    z, residual = (t if t is None else t.contiguous(memory_format=layout) for t in (z, residual))
-    y, moments, batch = backend(z).forward(z, vectors, eps, residual, relu, norm)
+    (z, residual), vectors, norm = _prepared(_memory_format(z), (z, residual), vectors, norm)
+    return backend(z).forward(z, vectors, eps, residual, relu, norm)
+
+
+def _forward_operator(z, weight, bias, alpha, *arguments):
+    y, moments, batch = _forward(z, weight, bias, alpha, *arguments)
     return y, moments, _or_empty(batch, alpha)
 
 
 def _forward_(z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, *norm):
     if z.numel() == 0:
         return
-    layout, norm = _memory_format(z), _norm(norm)
+    layout = _memory_format(z)
+    (residual,), vectors, norm = _prepared(layout, (residual,), (weight, bias, alpha, delta, weight_norm), norm)
     if norm.training or not z.is_contiguous(memory_format=layout):
         raise ValueError(
             'batch_norm_gate_: z must be contiguous or channels_last, and the batch norm not in training; got strides '
             f'{z.stride()}, training={norm.training}'
         )
-    residual = residual if residual is None else residual.contiguous(memory_format=layout)
-    vectors, kernels = _vectors(weight, bias, alpha, delta, weight_norm), backend(z)
+    kernels = backend(z)
     if kernels.IN_PLACE:
         kernels.forward(z, vectors, eps, residual, relu, norm, out=z)
         if not z.is_inference():
@@ -142,15 +142,21 @@ def _forward_meta(z, weight, bias, alpha, delta, weight_norm, eps, residual, rel
 
 
 def _backward(grad, z, y, moments, wants_residual, weight, bias, alpha, delta, weight_norm, eps, *norm):
-    vectors = _vectors(weight, bias, alpha, delta, weight_norm)
+    """The operator's kernel, with None for the gradients that aren't."""
+    vectors = weight, bias, alpha, delta, weight_norm
     if z.numel() == 0:
         outs = _backward_meta(grad, z, y, moments, wants_residual, *vectors, eps, *norm)
         return tuple(t.zero_() for t in outs)
-    layout, norm = _memory_format(z), _norm(norm)
-    grad, z, y = (t if t is None else t.contiguous(memory_format=layout) for t in (grad, z, y))
+    layout = _memory_format(z)
+    (grad, z, y), vectors, norm = _prepared(layout, (grad, z, y), vectors, norm)
     dresidual = torch.empty_like(z, memory_format=layout) if wants_residual else None
     dz, dvectors, dnorm = backend(z).backward(grad, z, y, moments, vectors, eps, dresidual, norm)
-    return dz, *(_or_empty(t, alpha) for t in (*dvectors, dnorm)), _or_empty(dresidual, z)
+    return dz, *dvectors, dnorm, dresidual
+
+
+def _backward_operator(grad, z, *arguments):
+    dz, *others = _backward(grad, z, *arguments)
+    return dz, *(_or_empty(t, z if i == 5 else arguments[1]) for i, t in enumerate(others))
 
 
 def _backward_meta(grad, z, y, moments, wants_residual, weight, bias, alpha, delta, weight_norm, eps, *norm):
@@ -165,70 +171,79 @@ def _backward_meta(grad, z, y, moments, wants_residual, weight, bias, alpha, del
 
 
 class _Gate(torch.autograd.Function):
+    """The tensors of the operator, and a tuple of what it takes else: each argument costs time."""
+
     @staticmethod
-    def forward(ctx, z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, *norm):
-        arguments = z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, *norm
-        results = y, moments, batch = _call(_gate, _forward, z, arguments)
-        norm_weight, norm_bias, mean, var, norm_eps, training = norm
+    def forward(ctx, z, residual, *rest):
+        *vectors, norm_weight, norm_bias, mean, var, ctx.constants = rest
+        weight_norm, eps, relu, norm_eps, training = ctx.constants
+        results = y, moments, batch = _call(
+            _gate, _forward, z,
+            (z, *vectors, weight_norm, eps, residual, relu, norm_weight, norm_bias, mean, var, norm_eps, training),
+        )  # fmt: skip
+        if training:
+            mean, var = batch.unbind()
         # y costs no memory in a network: the next convolution keeps it too.
-        kept = y if relu else None
-        ctx.save_for_backward(
-            z, kept, moments, weight, bias, alpha, delta, norm_weight, norm_bias, mean, var, batch if training else None
-        )
-        ctx.constants = weight_norm, eps, norm_eps, training
-        ctx.mark_non_differentiable(moments, batch)
+        ctx.save_for_backward(z, y if relu else None, moments, *vectors, norm_weight, norm_bias, mean, var)
+        ctx.mark_non_differentiable(*(t for t in results[1:] if t is not None))
         ctx.set_materialize_grads(False)
         return results
 
     @staticmethod
     def backward(ctx, grad, *_):
         if grad is None:
-            return (None,) * 15
-        z, y, moments, *vectors, norm_weight, norm_bias, mean, var, batch = ctx.saved_tensors
-        weight_norm, eps, norm_eps, training = ctx.constants
-        if training:
-            mean, var = batch.unbind()
-        # Without a ReLU the residual's gradient is the output's.
-        wants_residual = ctx.needs_input_grad[7]
+            return (None,) * 11
+        z, y, moments, *vectors, norm_weight, norm_bias, mean, var = ctx.saved_tensors
+        weight_norm, eps, relu, norm_eps, training = ctx.constants
+        wanted = ctx.needs_input_grad
         arguments = (
-            grad, z, y, moments, wants_residual and y is not None, *vectors, weight_norm, eps,
-            norm_weight, norm_bias, mean, var, norm_eps, training,
+            grad, z, y, moments, relu and wanted[1], *vectors, weight_norm, eps, norm_weight, norm_bias, mean, var,
+            norm_eps, training,
         )  # fmt: skip
         if torch.is_grad_enabled():
             gradients = _gate_backward(*arguments)
         else:
             gradients = _call(_gate_backward, _backward, z, arguments)
         dz, *dvectors, dnorm, dresidual = gradients
-        if not wants_residual:
+        if not wanted[1]:
             dresidual = None
-        elif y is None:
+        elif not relu:  # without a ReLU the residual's gradient is the output's
             dresidual = grad
-        wanted = ctx.needs_input_grad
-        dvectors = (d if wants else None for d, wants in zip(dvectors, wanted[1:5]))
-        dnorm_weight, dnorm_bias = (dnorm[i] if wanted[9 + i] else None for i in range(2))
-        return dz, *dvectors, None, None, dresidual, None, dnorm_weight, dnorm_bias, None, None, None, None
+        dnorm = dnorm.unbind() if wanted[6] or wanted[7] else (None, None)
+        tensors = dz, dresidual, *dvectors, *dnorm
+        return *(t if wants else None for t, wants in zip(tensors, wanted)), None, None, None
 
 
 class _GateBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *arguments):
-        return _call(_gate_backward, _backward, arguments[0], arguments)
+        return _call(_gate_backward, _backward_operator, arguments[0], arguments)
 
     @staticmethod
     def backward(ctx, *_):
         raise NotImplementedError('norm_gate has no second derivatives: its gradient can not be differentiated')
 
 
-def _differentiable(function: type[torch.autograd.Function], operator):
-    """The operator's kernel for autograd: through ``function`` where a gradient is wanted, past it elsewhere."""
+def _wants_gradient(arguments: tuple) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
 
-    def kernel(*arguments):
-        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
-            return function.apply(*arguments)
-        with torch._C._AutoDispatchBelowAutograd():
-            return operator(*arguments)
 
-    return kernel
+def _forward_autograd(z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, *norm):
+    """The operator's kernel for autograd: through the function where a gradient is wanted, past it elsewhere."""
+    arguments = z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, *norm
+    if _wants_gradient(arguments):
+        constants = weight_norm, eps, relu, *norm[4:]
+        y, moments, batch = _Gate.apply(z, residual, weight, bias, alpha, delta, *norm[:4], constants)
+        return y, moments, _or_empty(batch, alpha)
+    with torch._C._AutoDispatchBelowAutograd():
+        return _gate(*arguments)
+
+
+def _backward_autograd(*arguments):
+    if _wants_gradient(arguments):
+        return _GateBackward.apply(*arguments)
+    with torch._C._AutoDispatchBelowAutograd():
+        return _gate_backward(*arguments)
 
 
 # Defined through torch.library.Library rather than custom_op and register_autograd, whose wrappers take three times as
@@ -251,8 +266,8 @@ _gate = torch.ops.ean_mmdet.batch_norm_gate.default
 _gate_ = torch.ops.ean_mmdet.batch_norm_gate_.default
 _gate_backward = torch.ops.ean_mmdet.batch_norm_gate_backward.default
 for _name, _kernel, _meta, _autograd in (
-    ('batch_norm_gate', _forward, _forward_meta, _differentiable(_Gate, _gate)),
-    ('batch_norm_gate_backward', _backward, _backward_meta, _differentiable(_GateBackward, _gate_backward)),
+    ('batch_norm_gate', _forward_operator, _forward_meta, _forward_autograd),
+    ('batch_norm_gate_backward', _backward_operator, _backward_meta, _backward_autograd),
 ):
     _LIBRARY.impl(_name, _kernel, 'CompositeExplicitAutograd')
     _LIBRARY.impl(_name, _meta, 'Meta')

@@ -122,7 +122,7 @@ def test_without_the_library(monkeypatch, caplog, tmp_path, content, reason):
     if content:
         library.write_bytes(content)
     monkeypatch.setattr(norm_gate_cpp, 'LIBRARY', library)
-    for cached in (norm_gate_cpp._load, backends._hint):
+    for cached in (norm_gate_cpp._load, norm_gate_cpp.missing, backends._hint):
         cached.cache_clear()
     try:
         with caplog.at_level('WARNING', 'ean_mmdet'):
@@ -135,6 +135,7 @@ def test_without_the_library(monkeypatch, caplog, tmp_path, content, reason):
             norm_gate(x, vector, vector)
     finally:
         norm_gate_cpp._load.cache_clear()
+        norm_gate_cpp.missing.cache_clear()
 
 
 @needs_library

@@ -1,4 +1,5 @@
-// The arguments of the gate's kernels, in plain C++: who compiles them needs no tensors.
+// The arguments of the gate's kernels, in plain C++: who compiles them needs no tensors. Symbols are those of
+// ../README.md.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +8,11 @@ namespace ean {
 
 enum Type : int64_t { kFloat, kBFloat16, kHalf };
 
-// A feature map of samples × channels × pixels. Pointers to maps are of `type`, all others to float.
+// A feature map of samples × channels × pixels. Pointers to maps are of `type`, all others to float or double.
 struct Map {
   int64_t type, samples, channels, pixels;
   bool channels_last;
+  bool single;  // every plane was one pixel, its own mean: the samples are taken for the pixels of one
 };
 
 // The batch norm in front of the gate, x = (z - mean) · weight / sqrt(var + eps) + bias. All null: there is none.
@@ -19,6 +21,11 @@ struct Norm {
   float *mean, *var;           // (channels); of the batch, where `training` is set
   double eps;
   bool training;
+};
+
+// What a task takes: so many channels of so many samples. All samples, where the batch norm is in training.
+struct Blocks {
+  int64_t channels, samples;
 };
 
 struct Forward {
@@ -30,7 +37,7 @@ struct Forward {
   int64_t shared;
   double eps;
   bool relu;
-  float *mean, *var;  // (samples, channels): each plane's moments of z, written
+  float *mean, *var;  // (samples, channels): each plane's moments of z, written where planes are not single pixels
 };
 
 struct Backward {
@@ -41,22 +48,23 @@ struct Backward {
   const float *scale, *shift, *mean, *var;
   int64_t shared;
   double eps;
-  double *sums;  // (4, samples, channels): each plane's sums for the parameters' gradients, written
+  float *du;       // (2, samples, channels): scratch, only where the batch norm is in training
+  double *totals;  // (4, ceil(samples / blocks.samples), channels): see Total, written
 };
 
-// What a plane adds to the gradients of the norm's bias and weight, of the shift and of the scale, in `sums`.
-enum Sum : int64_t { kBias, kWeight, kShift, kScale };
+// What a block's planes add to the gradients of the norm's bias and weight, of the shift and of the scale.
+enum Total : int64_t { kBias, kWeight, kShift, kScale, kTotals };
 
-// Planes that have to be taken together: all of a channel where the batch norm is in training.
-inline int64_t batch(const Map &map, const Norm &norm) { return norm.training ? map.samples : 1; }
+constexpr int64_t SIDE_BY_SIDE = 4;  // vectors of channels that a task takes in channels_last: 256 bytes with AVX-512
+constexpr int64_t SMALL = 64;        // pixels of the planes that are transposed, to fill vectors with channels
+constexpr int64_t CHUNK = 2048;      // pixels summed up before their sum goes to the others'
 
-// One set of kernels for each kind of processor. A task is a channel of `batch` planes, or a block of channels in
-// channels_last; `block` is the number of the block's vectors.
+// One set of kernels for each kind of processor. Tasks are numbered by channel, then by sample.
 struct Kernels {
   const char *name;
   int64_t width;  // floats of a vector
-  void (*forward)(const Forward &, int64_t block, int64_t begin, int64_t end);
-  void (*backward)(const Backward &, int64_t block, int64_t begin, int64_t end);
+  void (*forward)(const Forward &, const Blocks &, int64_t begin, int64_t end);
+  void (*backward)(const Backward &, const Blocks &, int64_t begin, int64_t end);
 };
 
 extern const Kernels kDefault, kAvx2, kAvx512;

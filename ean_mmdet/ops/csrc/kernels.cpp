@@ -1,8 +1,9 @@
 // The gate's kernels, on PyTorch's vectors. Compiled once for every kind of processor, with the CPU_CAPABILITY of
-// PyTorch's headers. The formulas are those of norm_gate.py.
+// PyTorch's headers. Formulas and symbols are in ../README.md.
 //
-// With z the input, m and w its plane's mean and variance, x = a (z - mu) + b its batch norm and
-// r = 1 / sqrt(a² w + eps), the mask's argument is scale · a · r · (z - m) + shift.
+// A task is a block of channels of one or more samples. What belongs to a plane or channel lies in arrays, a lane for
+// each of the block's channels; what belongs to pixels goes through vectors, which hold pixels of one plane (`Rows`) or
+// as many channels (`Columns`). Every pass is written once, for both.
 #include "gate.h"
 
 #include <ATen/cpu/vec/functional.h>
@@ -16,41 +17,64 @@
 #define EAN_KERNELS_NAME "default"
 #endif
 
+#if defined(CPU_CAPABILITY_AVX512) || (defined(CPU_CAPABILITY_AVX2) && defined(__AVX2__))
+#define EAN_X86
+#endif
+
 namespace ean {
 namespace {
 
 using V = at::vec::Vectorized<float>;
+using at::vec::fmadd;
 constexpr int64_t W = V::size();
-constexpr int64_t CHUNK = 2048;       // pixels of a plane summed in float before they are added up in double
-constexpr int64_t ROWS = 256;         // the same in channels_last
-constexpr int64_t MAX_BLOCK = 4;      // vectors of channels that a task takes side by side
+constexpr int64_t LANES = SIDE_BY_SIDE * W;
 
 inline V load(const float *p, int64_t count) { return count == W ? V::loadu(p) : V::loadu(p, count); }
 inline void store(float *p, V v, int64_t count) { count == W ? v.store(p) : v.store(p, count); }
 
 template <class T>
 inline V load(const T *p, int64_t count) {
-  __at_align__ float values[W] = {};
-  for (int64_t i = 0; i < count; ++i) values[i] = static_cast<float>(p[i]);
-  return V::loadu(values);
+  V v;
+  if (count == W) {
+    at::vec::load_to_float<T>(p, v);
+    return v;
+  }
+  alignas(64) T values[W] = {};
+  for (int64_t i = 0; i < count; ++i) values[i] = p[i];
+  at::vec::load_to_float<T>(values, v);
+  return v;
 }
+
+#if defined(CPU_CAPABILITY_AVX512)
+inline void store_vector(c10::BFloat16 *p, V v) { _mm256_storeu_si256((__m256i *)p, at::vec::cvtfp32_bf16(v)); }
+inline void store_vector(c10::Half *p, V v) { _mm256_storeu_si256((__m256i *)p, at::vec::cvtfp32_fp16(v)); }
+#elif defined(EAN_X86)
+inline void store_vector(c10::BFloat16 *p, V v) { _mm_storeu_si128((__m128i *)p, at::vec::cvtfp32_bf16(v)); }
+inline void store_vector(c10::Half *p, V v) { _mm_storeu_si128((__m128i *)p, at::vec::cvtfp32_fp16(v)); }
+#else
+template <class T>
+inline void store_vector(T *p, V v) {
+  alignas(64) float values[W];
+  v.store(values);
+  for (int64_t i = 0; i < W; ++i) p[i] = static_cast<T>(values[i]);
+}
+#endif
 
 template <class T>
 inline void store(T *p, V v, int64_t count) {
-  __at_align__ float values[W];
-  v.store(values);
-  for (int64_t i = 0; i < count; ++i) p[i] = static_cast<T>(values[i]);
+  if (count == W) return store_vector(p, v);
+  alignas(64) T values[W];
+  store_vector(values, v);
+  for (int64_t i = 0; i < count; ++i) p[i] = values[i];
 }
 
-inline double sum(V v) {
-  return at::vec::vec_reduce_all<float>([](V x, V y) { return x + y; }, v);
+inline V sum(V v) {
+  return V(at::vec::vec_reduce_all<float>([](V x, V y) { return x + y; }, v));
 }
 
-#if defined(CPU_CAPABILITY_AVX512) || (defined(CPU_CAPABILITY_AVX2) && defined(__AVX2__))
-#define EAN_X86
-#endif
+// -------------------------------------------------------------------------------------------------------- the sigmoid
 
-// 1 / v to the last digit or two for finite v: an estimate and a step of Newton's, in half the time of a division.
+// 1 / v to the last digit or two for 1 <= v < 2^127: an estimate and a step of Newton's, in half a division's time.
 inline V inverse(V v) {
 #if defined(CPU_CAPABILITY_AVX512)
   V estimate = _mm512_rcp14_ps(v);
@@ -64,15 +88,22 @@ inline V inverse(V v) {
 #endif
 }
 
-// 2^v for -126 <= v <= 126, to 2e-7: in two thirds of the time of PyTorch's exp_u20, which takes care of all v.
+// 2^v to 2e-7, of NaN NaN, and 2^126 for all v above: in half the time of PyTorch's exp_u20, which knows no NaN either.
 inline V exp2(V v) {
 #if defined(EAN_X86)
-  V whole = v.round(), part = v - whole;  // 2^v = 2^whole · 2^part, by a polynomial for |part| <= 1/2
-  V power = at::vec::fmadd(part, V(0.00133908668f), V(0.00966637395f));
-  power = at::vec::fmadd(part, power, V(0.0555035695f));
-  power = at::vec::fmadd(part, power, V(0.240223482f));
-  power = at::vec::fmadd(part, power, V(0.693147182f));
-  power = at::vec::fmadd(part, power, V(1));
+#if defined(CPU_CAPABILITY_AVX512)
+  v = _mm512_min_ps(V(126), v);  // in this order, NaN stays
+  V part = _mm512_reduce_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), whole = v - part;
+#else
+  v = _mm256_max_ps(V(-126), _mm256_min_ps(V(126), v));
+  V whole = v.round(), part = v - whole;
+#endif
+  // 2^v = 2^whole · 2^part, by a polynomial for |part| <= 1/2
+  V power = fmadd(part, V(0.00133908668f), V(0.00966637395f));
+  power = fmadd(part, power, V(0.0555035695f));
+  power = fmadd(part, power, V(0.240223482f));
+  power = fmadd(part, power, V(0.693147182f));
+  power = fmadd(part, power, V(1));
 #if defined(CPU_CAPABILITY_AVX512)
   return _mm512_scalef_ps(power, whole);
 #else
@@ -80,536 +111,586 @@ inline V exp2(V v) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(power), exponent));
 #endif
 #else
-  return (v * V(0.6931471805599453f)).exp_u20();
+  return (at::vec::minimum(V(126), v) * V(0.6931471805599453f)).exp();
 #endif
 }
 
-// f(offset, count) for every vector of `size` numbers; the last may hold fewer.
-template <class F>
-inline void for_vectors(int64_t size, const F &f) {
-  int64_t i = 0;
-  for (; i + W <= size; i += W) f(i, W);
-  if (i < size) f(i, size - i);
-}
+// ------------------------------------------------------------------------------------- where a block's vectors lie
 
-// What the kernels need to know of a plane.
-struct Plane {
-  float mean, mu, a, b;        // x = a (z - mu) + b
-  float factor, offset;        // factor (z - mean) + offset is minus the mask's argument / ln 2, for exp2
-  float slope;                 // what du is multiplied with in dz, a · inner
-  bool finite;                 // or else NaN and infinity have to come out as they went in
-  bool steep;                  // the mask's argument, as in a plane of one value: what cancels is kept apart
-  bool odd() const { return !finite || steep; }
-  double r, inner;             // inner = scale · r
+// Pixels of one plane, K vectors at a time.
+template <int K>
+struct Rows {
+  static constexpr int SUMS = K, KEPT = 1;  // sums side by side in a loop, and those that are left of them
+  int64_t pixels;
+  int64_t chunk() const { return CHUNK; }
+
+  // f(k, offset, count) for all vectors of the pixels, `count` numbers that are part of sum k.
+  template <class F>
+  void each(int64_t begin, int64_t end, const F &f) const {
+    int64_t i = begin;
+    for (; i + K * W <= end; i += K * W)
+      for (int k = 0; k < K; ++k) f(k, i + k * W, W);
+    for (; i + W <= end; i += W) f(0, i, W);
+    if (i < end) f(0, i, end - i);
+  }
+  // `value` with zeros behind its `count` numbers, for sums.
+  static V only(V value, int64_t count) { return count == W ? value : V::set(V(0), value, count); }
+  static void reduce(V *sums) {
+    for (int k = 1; k < K; ++k) sums[0] = sums[0] + sums[k];
+    sums[0] = sum(sums[0]);
+  }
+  static V get(const float *lanes, int) { return V(*lanes); }
+  static void put(float *lanes, V value, int) { value.store(lanes, 1); }
 };
 
-Plane plane(const Norm &norm, const float *scale, const float *shift, int64_t shared, double eps, int64_t channel,
-            double mean, double var) {
-  bool normed = norm.mean != nullptr;
-  double a = normed ? 1 / std::sqrt(norm.var[channel] + norm.eps) : 1;
-  if (norm.weight) a *= norm.weight[channel];
-  Plane p;
-  p.r = 1 / std::sqrt(a * a * var + eps);
-  p.inner = scale[channel % shared] * p.r;
-  p.slope = a * p.inner;
-  constexpr double log2e = 1.4426950408889634;
-  p.mean = mean, p.a = a, p.factor = -log2e * a * p.inner, p.offset = -log2e * shift[channel % shared];
-  p.mu = normed ? norm.mean[channel] : 0;
-  p.b = norm.bias ? norm.bias[channel] : 0;
-  p.finite = std::isfinite(p.factor) && std::isfinite(p.offset);
-  p.steep = !(std::abs(p.inner) < 16);
-  return p;
-}
-
-// The same for a vector: of one plane's pixels, or of as many channels.
-struct Vectors {
-  V mean, mu, a, b, factor, offset, slope;
-  bool finite = true, steep = false;
-  Vectors() = default;
-  explicit Vectors(const Plane &p)
-      : mean(p.mean), mu(p.mu), a(p.a), b(p.b), factor(p.factor), offset(p.offset), slope(p.slope),
-        finite(p.finite), steep(p.steep) {}
-  Vectors(const Plane *planes, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) finite = finite && planes[i].finite, steep = steep || planes[i].steep;
-    mean = gather(planes, count, &Plane::mean), mu = gather(planes, count, &Plane::mu);
-    a = gather(planes, count, &Plane::a), b = gather(planes, count, &Plane::b);
-    factor = gather(planes, count, &Plane::factor), offset = gather(planes, count, &Plane::offset);
-    slope = gather(planes, count, &Plane::slope);
-  }
-  template <class N>
-  static V gather(const Plane *planes, int64_t count, N Plane::*member) {
-    __at_align__ float values[W] = {};
-    for (int64_t i = 0; i < count; ++i) values[i] = static_cast<float>(planes[i].*member);
-    return V::loadu(values);
-  }
-  V x(V z) const { return at::vec::fmadd(z - mu, a, b); }
-  // The fast exponential takes NaN for a number. ODD: where there may be odd planes, which slows down all.
-  template <bool ODD>
-  V mask(V centered) const {
-    V argument = at::vec::fmadd(centered, factor, offset);
-    if (ODD && !finite) return V(1) / (V(1) + argument.map([](float value) { return std::exp2(value); }));
-    return inverse(V(1) + exp2(at::vec::clamp(argument, V(-126), V(126))));
-  }
-};
-
-struct Moments {
-  double mean = 0, squares = 0;
-  int64_t count = 0;
-  // Chan, Golub and LeVeque's formula for the moments of two sets.
-  void add(double other_mean, double other_squares, int64_t other_count) {
-    if (!count) {
-      mean = other_mean, squares = other_squares, count = other_count;
-      return;
-    }
-    double delta = other_mean - mean, share = double(other_count) / (count + other_count);
-    mean += delta * share;
-    squares += other_squares + delta * delta * count * share;
-    count += other_count;
-  }
-  double var() const { return squares / count; }
-};
-
-// ---------------------------------------------------------------------------------------------------------- contiguous
-
-template <class T>
-Moments moments(const T *z, int64_t pixels) {
-  Moments all;
-  for (int64_t begin = 0; begin < pixels; begin += CHUNK) {
-    const T *chunk = z + begin;
-    int64_t count = std::min(CHUNK, pixels - begin);
-    V sum0(0), sum1(0), square0(0), square1(0);
-    int64_t i = 0;
-    for (; i + 2 * W <= count; i += 2 * W) {
-      sum0 = sum0 + load(chunk + i, W);
-      sum1 = sum1 + load(chunk + i + W, W);
-    }
-    for_vectors(count - i, [&](int64_t j, int64_t n) { sum0 = sum0 + load(chunk + i + j, n); });
-    float origin = static_cast<float>(sum(sum0 + sum1) / count);
-    V center(origin);
-    sum0 = sum1 = V(0);
-    for (i = 0; i + 2 * W <= count; i += 2 * W) {
-      V d0 = load(chunk + i, W) - center, d1 = load(chunk + i + W, W) - center;
-      sum0 = sum0 + d0, sum1 = sum1 + d1;
-      square0 = at::vec::fmadd(d0, d0, square0), square1 = at::vec::fmadd(d1, d1, square1);
-    }
-    for_vectors(count - i, [&](int64_t j, int64_t n) {
-      V d = V::set(V(0), load(chunk + i + j, n) - center, n);
-      sum0 = sum0 + d, square0 = at::vec::fmadd(d, d, square0);
-    });
-    double shift = sum(sum0 + sum1) / count;
-    all.add(origin + shift, sum(square0 + square1) - shift * shift * count, count);
-  }
-  return all;
-}
-
-// The channel's moments over all samples, for a batch norm in training.
-void batch_moments(const Forward &f, int64_t channel) {
-  Moments all;
-  for (int64_t n = 0; n < f.map.samples; ++n) {
-    int64_t index = n * f.map.channels + channel;
-    all.add(f.mean[index], double(f.var[index]) * f.map.pixels, f.map.pixels);
-  }
-  f.norm.mean[channel] = all.mean, f.norm.var[channel] = all.var();
-}
-
-template <class T, bool RESIDUAL, bool RELU, bool ODD>
-void gate(const T *z, const T *residual, T *y, int64_t pixels, const Vectors p) {
-  for_vectors(pixels, [=](int64_t i, int64_t n) {
-    V value = load(z + i, n);
-    V out = p.x(value) * p.mask<ODD>(value - p.mean);
-    if (RESIDUAL) out = out + load(residual + i, n);
-    if (RELU) out = at::vec::clamp_min(out, V(0));
-    store(y + i, out, n);
-  });
-}
-
-template <class T, bool RESIDUAL, bool RELU>
-void forward_contiguous(const Forward &f, int64_t begin, int64_t end) {
-  int64_t pixels = f.map.pixels, channels = f.map.channels, batch_size = batch(f.map, f.norm);
-  const T *z = static_cast<const T *>(f.z), *residual = static_cast<const T *>(f.residual);
-  T *y = static_cast<T *>(f.y);
-  for (int64_t task = begin; task < end; ++task) {
-    // Planes `channels` apart; a task of one plane starts at its own.
-    int64_t channel = task % channels;
-    for (int64_t n = 0; n < batch_size; ++n) {
-      int64_t index = task + n * channels;
-      Moments m = moments(z + index * pixels, pixels);
-      f.mean[index] = m.mean, f.var[index] = m.var();
-    }
-    if (f.norm.training) batch_moments(f, channel);
-    for (int64_t n = 0; n < batch_size; ++n) {
-      int64_t index = task + n * channels, at = index * pixels;
-      Plane p = plane(f.norm, f.scale, f.shift, f.shared, f.eps, channel, f.mean[index], f.var[index]);
-      auto run = p.odd() ? gate<T, RESIDUAL, RELU, true> : gate<T, RESIDUAL, RELU, false>;
-      run(z + at, RESIDUAL ? residual + at : nullptr, y + at, pixels, Vectors(p));
-    }
-  }
-}
-
-// The sums over a plane of gq, gq (z - m), du and du (z - m).
-struct Sums {
-  double gq = 0, gq_z = 0, du = 0, du_z = 0;
-};
-
-// Writes what a plane adds to the parameters' gradients.
-void write_sums(const Backward &b, const Sums &s, const Plane &p, int64_t index) {
-  int64_t planes = b.map.samples * b.map.channels;
-  b.sums[kBias * planes + index] = s.gq;
-  double normed = 1 / std::sqrt(b.norm.mean ? b.norm.var[index % b.map.channels] + b.norm.eps : 1.0);
-  double product = s.gq_z + p.inner * s.du_z * b.eps * p.r * p.r;
-  b.sums[kWeight * planes + index] = normed * (product + (double(p.mean) - p.mu) * s.gq);
-  b.sums[kShift * planes + index] = s.du;
-  b.sums[kScale * planes + index] = p.a * p.r * s.du_z;
-}
-
-// The means over batch and pixels of what goes into a batch norm's gradients, in training; else zero.
-struct NormMeans {
-  double bias = 0, weight = 0;  // weight: times 1 / sqrt(var + eps)
-  NormMeans() = default;
-  NormMeans(const Backward &b, int64_t channel) {
-    if (!b.norm.training) return;
-    int64_t channels = b.map.channels, planes = b.map.samples * channels;
-    for (int64_t i = channel; i < planes; i += channels) {
-      bias += b.sums[kBias * planes + i];
-      weight += b.sums[kWeight * planes + i];
-    }
-    double count = double(b.map.pixels) * b.map.samples;
-    bias /= count, weight /= count * std::sqrt(b.norm.var[channel] + b.norm.eps);
-  }
-};
-
-// dz is a · gq + slope (du - du_mean) + constant + linear (z - m).
-struct Line {
-  float du_mean, constant, linear;
-};
-
-Line line(const Backward &b, const NormMeans &means, const Plane &p, int64_t index) {
-  int64_t planes = b.map.samples * b.map.channels;
-  double pixels = b.map.pixels;
-  double du_mean = b.sums[kShift * planes + index] / pixels;
-  double constant = -p.a * (means.bias + means.weight * (double(p.mean) - p.mu));
-  double linear = -double(p.slope) * p.r * p.a * b.sums[kScale * planes + index] / pixels - p.a * means.weight;
-  // Where a · gq + slope · du is stored, the constants go into one.
-  if (!p.steep) constant -= double(p.slope) * du_mean;
-  return {static_cast<float>(du_mean), static_cast<float>(constant), static_cast<float>(linear)};
-}
-
-// The gradient in front of the ReLU.
-template <bool RELU, class T>
-inline V stopped(const T *grad, const T *y, int64_t count) {
-  V g = load(grad, count);
-  if (RELU) g = V::blendv(g, V(0), load(y, count) <= V(0));
-  return g;
-}
-
-template <bool ODD>
-inline void mask_gradient(const Vectors &p, V z, V g, V &centered, V &gq, V &du) {
-  centered = z - p.mean;
-  V q = p.mask<ODD>(centered);
-  gq = g * q;
-  du = gq * (V(1) - q) * p.x(z);
-}
-
-// dz; du_mean is 0 where `constant` has it.
-inline V gradient(const Vectors &p, V centered, V gq, V du, V du_mean, V constant, V linear) {
-  V direct = at::vec::fmadd(du - du_mean, p.slope, gq * p.a);
-  return direct + at::vec::fmadd(centered, linear, constant);
-}
-
-// Whether dz holds a · gq + slope · du between the two passes, or the second computes that again.
-template <class T, bool ODD>
-inline bool stored(const Vectors &p) {
-  return std::is_same<T, float>::value && !(ODD && p.steep);
-}
-
-// Writes dresidual and perhaps, to dz, a · gq + slope · du.
-template <class T, bool RELU, bool ODD>
-Sums sums(const T *grad, const T *z, const T *y, T *dz, T *dresidual, int64_t pixels, const Vectors p) {
-  Sums all;
-  for (int64_t begin = 0; begin < pixels; begin += CHUNK) {
-    V gq_sum(0), gq_z(0), du_sum(0), du_z(0);
-    for_vectors(std::min(CHUNK, pixels - begin), [&](int64_t j, int64_t n) {
-      int64_t i = begin + j;
-      V g = stopped<RELU>(grad + i, y + i, n), centered, gq, du;
-      mask_gradient<ODD>(p, load(z + i, n), g, centered, gq, du);
-      gq_sum = gq_sum + gq, du_sum = du_sum + du;
-      gq_z = at::vec::fmadd(gq, centered, gq_z), du_z = at::vec::fmadd(du, centered, du_z);
-      if (stored<T, ODD>(p)) store(dz + i, at::vec::fmadd(du, p.slope, gq * p.a), n);
-      if (dresidual) store(dresidual + i, g, n);
-    });
-    all.gq += sum(gq_sum), all.gq_z += sum(gq_z), all.du += sum(du_sum), all.du_z += sum(du_z);
-  }
-  return all;
-}
-
-template <class T, bool RELU, bool ODD>
-void gradients(const T *grad, const T *z, const T *y, T *dz, int64_t pixels, const Vectors p, Line l) {
-  V du_mean(p.steep ? l.du_mean : 0), constant(l.constant), linear(l.linear);
-  for_vectors(pixels, [=](int64_t i, int64_t n) {
-    V value = load(z + i, n), centered = value - p.mean, gq, du;
-    if (stored<T, ODD>(p)) {
-      store(dz + i, at::vec::fmadd(centered, linear, load(dz + i, n) + constant), n);
-    } else {
-      mask_gradient<ODD>(p, value, stopped<RELU>(grad + i, y + i, n), centered, gq, du);
-      store(dz + i, gradient(p, centered, gq, du, du_mean, constant, linear), n);
-    }
-  });
-}
-
-template <class T, bool RELU>
-void backward_contiguous(const Backward &b, int64_t begin, int64_t end) {
-  int64_t pixels = b.map.pixels, channels = b.map.channels, batch_size = batch(b.map, b.norm);
-  const T *grad = static_cast<const T *>(b.grad), *z = static_cast<const T *>(b.z), *y = static_cast<const T *>(b.y);
-  T *dz = static_cast<T *>(b.dz), *dresidual = static_cast<T *>(b.dresidual);
-  auto of = [&](int64_t index, int64_t channel) {
-    return plane(b.norm, b.scale, b.shift, b.shared, b.eps, channel, b.mean[index], b.var[index]);
-  };
-  for (int64_t task = begin; task < end; ++task) {
-    int64_t channel = task % channels;
-    for (int64_t n = 0; n < batch_size; ++n) {
-      int64_t index = task + n * channels, at = index * pixels;
-      Plane p = of(index, channel);
-      auto run = p.odd() ? sums<T, RELU, true> : sums<T, RELU, false>;
-      Sums s = run(grad + at, z + at, RELU ? y + at : nullptr, dz + at, dresidual ? dresidual + at : nullptr, pixels,
-                   Vectors(p));
-      write_sums(b, s, p, index);
-    }
-    NormMeans means(b, channel);
-    for (int64_t n = 0; n < batch_size; ++n) {
-      int64_t index = task + n * channels, at = index * pixels;
-      Plane p = of(index, channel);
-      auto run = p.odd() ? gradients<T, RELU, true> : gradients<T, RELU, false>;
-      run(grad + at, z + at, RELU ? y + at : nullptr, dz + at, pixels, Vectors(p),
-          line(b, means, p, index));
-    }
-  }
-}
-
-// ------------------------------------------------------------------------------------------------------- channels_last
-
-// A task's channels: `block` vectors side by side, of one sample or of all.
+// K vectors of channels, or one that may be short, pixel by pixel.
+template <int K>
 struct Columns {
-  int64_t sample, channel, count, vectors;
-  Columns(const Map &map, int64_t block, int64_t task) {
-    int64_t size = block * W, blocks = (map.channels + size - 1) / size;
-    sample = task / blocks, channel = task % blocks * size;
-    count = std::min(size, map.channels - channel), vectors = (count + W - 1) / W;
+  static constexpr int SUMS = K, KEPT = K;
+  int64_t pixels, stride, count;  // numbers from a pixel to the next; channels of a vector, W if K > 1
+  int64_t chunk() const { return CHUNK / 8; }
+
+  template <class F>
+  void each(int64_t begin, int64_t end, const F &f) const {
+    if (K > 1 || count == W)
+      for (int64_t i = begin; i < end; ++i)
+        for (int k = 0; k < K; ++k) f(k, i * stride + k * W, W);
+    else
+      for (int64_t i = begin; i < end; ++i) f(0, i * stride, count);
   }
-  int64_t width(int64_t k) const { return std::min(W, count - k * W); }
+  static V only(V value, int64_t) { return value; }
+  static void reduce(V *) {}
+  static V get(const float *lanes, int k) { return V::loadu(lanes + k * W); }
+  static void put(float *lanes, V value, int k) { value.store(lanes + k * W); }
+};
+
+// In registers: rows[i][j] becomes rows[j][i].
+inline void transpose(V *rows) {
+#if defined(CPU_CAPABILITY_AVX512)
+  __m512 a[16], b[16];
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+    a[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  auto pair = [](__m512 x, __m512 y, bool high) {
+    __m512d p = _mm512_castps_pd(x), q = _mm512_castps_pd(y);
+    return _mm512_castpd_ps(high ? _mm512_unpackhi_pd(p, q) : _mm512_unpacklo_pd(p, q));
+  };
+  for (int i = 0; i < 16; i += 4) {
+    b[i] = pair(a[i], a[i + 2], false), b[i + 1] = pair(a[i], a[i + 2], true);
+    b[i + 2] = pair(a[i + 1], a[i + 3], false), b[i + 3] = pair(a[i + 1], a[i + 3], true);
+  }
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 16; j += 8) {
+      a[j + i] = _mm512_shuffle_f32x4(b[j + i], b[j + 4 + i], 0x88);
+      a[j + 4 + i] = _mm512_shuffle_f32x4(b[j + i], b[j + 4 + i], 0xdd);
+    }
+  for (int i = 0; i < 8; ++i) {
+    rows[i] = _mm512_shuffle_f32x4(a[i], a[i + 8], 0x88);
+    rows[i + 8] = _mm512_shuffle_f32x4(a[i], a[i + 8], 0xdd);
+  }
+#elif defined(EAN_X86)
+  __m256 a[8], b[8];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44), b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+    b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44), b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+    rows[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+  }
+#else
+  alignas(64) float values[W][W], turned[W][W];
+  for (int64_t i = 0; i < W; ++i) rows[i].store(values[i]);
+  for (int64_t i = 0; i < W; ++i)
+    for (int64_t j = 0; j < W; ++j) turned[j][i] = values[i][j];
+  for (int64_t i = 0; i < W; ++i) rows[i] = V::loadu(turned[i]);
+#endif
+}
+
+// The three ways to a block's planes. `each` hands the parts of the block to f(part, offset, lane); K: vectors of
+// channels side by side, of which all have the same of `flags`, one for each vector of lanes. `in` and `out` are the way
+// between a map and what f reads and writes.
+
+template <class T>
+struct Contiguous {
+  using Element = T;
+  const Map &map;
+  int64_t count;  // channels of the block
+  template <int K, class F>
+  void each(const bool *, const F &f) const {
+    for (int64_t i = 0; i < count; ++i) f(Rows<K>{map.pixels}, i * map.pixels, i);
+  }
+  int64_t offset(int64_t sample, int64_t channel) const { return (sample * map.channels + channel) * map.pixels; }
+  const T *in(const T *planes, int) { return planes; }
+  T *out(T *planes, int) { return planes; }
+  void done(T *, int) {}
 };
 
 template <class T>
-void column_moments(const T *z, const Map &map, const Columns &columns, float *mean_out, float *var_out) {
-  V base[MAX_BLOCK], mean[MAX_BLOCK], squares[MAX_BLOCK];  // means less `base`, so that a large one keeps its digits
-  for (int64_t begin = 0; begin < map.pixels; begin += ROWS) {
-    const T *rows = z + begin * map.channels;
-    int64_t count = std::min(ROWS, map.pixels - begin);
-    V origin[MAX_BLOCK], shift[MAX_BLOCK], square[MAX_BLOCK];
-    for (int64_t k = 0; k < columns.vectors; ++k) origin[k] = shift[k] = square[k] = V(0);
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t k = 0; k < columns.vectors; ++k)
-        origin[k] = origin[k] + load(rows + i * map.channels + k * W, columns.width(k));
-    for (int64_t k = 0; k < columns.vectors; ++k) origin[k] = origin[k] / V(float(count));
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t k = 0; k < columns.vectors; ++k) {
-        V d = load(rows + i * map.channels + k * W, columns.width(k)) - origin[k];
-        shift[k] = shift[k] + d, square[k] = at::vec::fmadd(d, d, square[k]);
+struct ChannelsLast {
+  using Element = T;
+  const Map &map;
+  int64_t count;
+  template <int K, class F>
+  void each(const bool *flags, const F &f) const {
+    for (int64_t i = 0; i < count;) {
+      bool alike = i + K * W <= count;
+      for (int64_t k = 1; alike && k < K; ++k) alike = flags[i / W + k] == flags[i / W];
+      if (alike)
+        f(Columns<K>{map.pixels, map.channels, W}, i, i), i += K * W;
+      else
+        f(Columns<1>{map.pixels, map.channels, std::min(W, count - i)}, i, i), i += W;
+    }
+  }
+  int64_t offset(int64_t sample, int64_t channel) const { return sample * map.pixels * map.channels + channel; }
+  const T *in(const T *planes, int) { return planes; }
+  T *out(T *planes, int) { return planes; }
+  void done(T *, int) {}
+};
+
+// Small contiguous planes: a vector's width of them, transposed.
+template <class T>
+struct Transposed {
+  using Element = float;
+  const Map &map;
+  int64_t count;
+  alignas(64) float tiles[5][SMALL * W];
+  Transposed(const Map &map, int64_t count) : map(map), count(count) {}
+  template <int K, class F>
+  void each(const bool *, const F &f) const {
+    f(Columns<1>{map.pixels, W, W}, 0, 0);
+  }
+  int64_t offset(int64_t sample, int64_t channel) const { return (sample * map.channels + channel) * map.pixels; }
+  const float *in(const T *planes, int tile) {
+    V rows[W];
+    for (int64_t begin = 0; begin < map.pixels; begin += W) {
+      int64_t size = std::min(W, map.pixels - begin);
+      for (int64_t i = 0; i < W; ++i) rows[i] = i < count ? load(planes + i * map.pixels + begin, size) : V(0);
+      transpose(rows);
+      for (int64_t i = 0; i < size; ++i) rows[i].store(tiles[tile] + (begin + i) * W);
+    }
+    return tiles[tile];
+  }
+  float *out(T *, int tile) { return tiles[tile]; }
+  void done(T *planes, int tile) {
+    V rows[W];
+    for (int64_t begin = 0; begin < map.pixels; begin += W) {
+      int64_t size = std::min(W, map.pixels - begin);
+      for (int64_t i = 0; i < W; ++i) rows[i] = i < size ? V::loadu(tiles[tile] + (begin + i) * W) : V(0);
+      transpose(rows);
+      for (int64_t i = 0; i < count; ++i) store(planes + i * map.pixels + begin, rows[i], size);
+    }
+  }
+};
+
+// ------------------------------------------------------------------------------------------- what belongs to channels
+
+using Lanes = float[LANES];
+
+// A block's channels: x = a z + b, as PyTorch's own batch norm on a CPU has it.
+struct Channels {
+  alignas(64) Lanes mu, rstd, a, b, scale, shift;
+  int64_t count;
+
+  template <class Arguments>
+  void set(const Arguments &f, int64_t channel, int64_t channels) {
+    count = channels;
+    bool normed = f.norm.mean != nullptr;
+    for (int64_t i = 0, shared = channel % f.shared; i < count; ++i) {
+      scale[i] = f.scale[shared], shift[i] = f.shift[shared];
+      if (++shared == f.shared) shared = 0;
+    }
+    for (int64_t i = 0; i < count; ++i) mu[i] = normed ? f.norm.mean[channel + i] : 0;
+    for (int64_t i = 0; i < count; ++i) rstd[i] = normed ? 1 / std::sqrt(f.norm.var[channel + i] + float(f.norm.eps)) : 1;
+    for (int64_t i = 0; i < count; ++i) a[i] = f.norm.weight ? rstd[i] * f.norm.weight[channel + i] : rstd[i];
+    for (int64_t i = 0; i < count; ++i) b[i] = (f.norm.bias ? f.norm.bias[channel + i] : 0) - a[i] * mu[i];
+  }
+};
+
+// A sample's planes of these channels. With c = z - mean the mask is 1 / (1 + 2^(factor c + offset)), and slope is what
+// du is multiplied with in dz.
+struct Planes {
+  alignas(64) Lanes mean, r, inner, factor, offset, slope;
+  // Of each vector of lanes, whether some slope is so large that du may not be rounded before its mean is taken away.
+  bool steep[SIDE_BY_SIDE] = {};
+
+  void set(const Channels &c, const float *means, const float *vars, double epsilon, bool single) {
+    constexpr float log2e = 1.4426950408889634f;
+    const float eps = epsilon;
+    if (single) {
+      // The mask is the shift's alone. For the mean anything serves, as nothing is left but its product with zero.
+      for (int64_t i = 0; i < c.count; ++i) mean[i] = c.mu[i];
+      for (int64_t i = 0; i < c.count; ++i) r[i] = inner[i] = factor[i] = slope[i] = 0;
+    } else {
+      for (int64_t i = 0; i < c.count; ++i) {
+        mean[i] = means[i];
+        r[i] = 1 / std::sqrt(c.a[i] * c.a[i] * vars[i] + eps);
+        inner[i] = c.scale[i] * r[i];
+        slope[i] = c.a[i] * inner[i];
+        factor[i] = -log2e * slope[i];
       }
-    float share = float(count) / float(begin + count);
-    for (int64_t k = 0; k < columns.vectors; ++k) {
-      V correction = shift[k] / V(float(count));
+      for (bool &flag : steep) flag = false;
+      for (int64_t i = 0; i < c.count; ++i) steep[i / W] |= !(std::abs(inner[i]) < 16);
+    }
+    for (int64_t i = 0; i < c.count; ++i) offset[i] = -log2e * c.shift[i];
+  }
+};
+
+// The part of them that a loop over pixels needs, in vectors.
+template <class Part>
+struct Vectors {
+  V mean[Part::KEPT], a[Part::KEPT], b[Part::KEPT], factor[Part::KEPT], offset[Part::KEPT];
+  Vectors(const Channels &c, const Planes &p, int64_t lane) {
+    for (int k = 0; k < Part::KEPT; ++k) {
+      mean[k] = Part::get(p.mean + lane, k), a[k] = Part::get(c.a + lane, k), b[k] = Part::get(c.b + lane, k);
+      factor[k] = Part::get(p.factor + lane, k), offset[k] = Part::get(p.offset + lane, k);
+    }
+  }
+  static int of(int k) { return Part::KEPT == 1 ? 0 : k; }
+  V centered(V z, int k) const { return z - mean[of(k)]; }
+  V x(V z, int k) const { return fmadd(z, a[of(k)], b[of(k)]); }
+  V mask(V centered, int k) const { return inverse(V(1) + exp2(fmadd(centered, factor[of(k)], offset[of(k)]))); }
+};
+
+// ----------------------------------------------------------------------------------------------- passes over the pixels
+
+// The mean and the variance of each plane.
+template <class Part, class T>
+void moments(const Part &part, const T *z, float *mean_out, float *var_out) {
+  constexpr int K = Part::KEPT, SUMS = Part::SUMS;
+  V base[K], mean[K], squares[K];  // means less `base`, so that a large one keeps its digits
+  for (int64_t begin = 0; begin < part.pixels; begin += part.chunk()) {
+    int64_t end = std::min(begin + part.chunk(), part.pixels);
+    V origin[SUMS], shift[SUMS], square[SUMS];
+    for (int k = 0; k < SUMS; ++k) origin[k] = shift[k] = square[k] = V(0);
+    part.each(begin, end, [&](int k, int64_t at, int64_t n) { origin[k] = origin[k] + load(z + at, n); });
+    part.reduce(origin);
+    V inverse_count(1 / float(end - begin));
+    for (int k = 0; k < K; ++k) origin[k] = origin[k] * inverse_count;
+    part.each(begin, end, [&](int k, int64_t at, int64_t n) {
+      V d = part.only(load(z + at, n) - origin[K == 1 ? 0 : k], n);
+      shift[k] = shift[k] + d, square[k] = fmadd(d, d, square[k]);
+    });
+    part.reduce(shift), part.reduce(square);
+    float share = float(end - begin) / float(end);
+    for (int k = 0; k < K; ++k) {
+      V correction = shift[k] * inverse_count;
       square[k] = square[k] - shift[k] * correction;
       if (begin == 0) {
         base[k] = origin[k], mean[k] = correction, squares[k] = square[k];
       } else {
+        // Chan, Golub and LeVeque's formula for the moments of two sets
         V delta = origin[k] - base[k] + correction - mean[k];
         mean[k] = mean[k] + delta * V(share);
         squares[k] = squares[k] + square[k] + delta * delta * V(share * float(begin));
       }
     }
   }
-  for (int64_t k = 0; k < columns.vectors; ++k) {
-    store(mean_out + k * W, base[k] + mean[k], columns.width(k));
-    store(var_out + k * W, squares[k] / V(float(map.pixels)), columns.width(k));
+  for (int k = 0; k < K; ++k) {
+    part.put(mean_out, base[k] + mean[k], k);
+    part.put(var_out, squares[k] / V(float(part.pixels)), k);
   }
 }
 
-// The planes of a sample's columns, their vectors, and whether there are odd planes.
-template <class Arguments>
-bool column_planes(const Arguments &f, const Columns &columns, int64_t sample, Plane *planes, Vectors *vectors) {
-  bool odd = false;
-  for (int64_t i = 0; i < columns.count; ++i) {
-    int64_t channel = columns.channel + i, index = sample * f.map.channels + channel;
-    planes[i] = plane(f.norm, f.scale, f.shift, f.shared, f.eps, channel, f.mean[index], f.var[index]);
-    odd = odd || planes[i].odd();
-  }
-  for (int64_t k = 0; k < columns.vectors; ++k) vectors[k] = Vectors(planes + k * W, columns.width(k));
-  return odd;
+template <bool RESIDUAL, bool RELU, class Part, class T>
+void gate(const Part &part, const T *z, const T *residual, T *y, const Channels &channels, const Planes &planes,
+          int64_t lane) {
+  const Vectors<Part> p(channels, planes, lane);
+  part.each(0, part.pixels, [&](int k, int64_t at, int64_t n) {
+    V value = load(z + at, n);
+    V out = p.x(value, k) * p.mask(p.centered(value, k), k);
+    if (RESIDUAL) out = out + load(residual + at, n);
+    if (RELU) out = at::vec::clamp_min(out, V(0));
+    store(y + at, out, n);
+  });
 }
 
-template <class T, bool RESIDUAL, bool RELU, bool ODD>
-void gate_columns(const T *z, const T *residual, T *y, const Map &map, const Columns &columns, const Vectors *vectors) {
-  for (int64_t i = 0; i < map.pixels; ++i)
-    for (int64_t k = 0; k < columns.vectors; ++k) {
-      int64_t at = i * map.channels + k * W, n = columns.width(k);
-      V value = load(z + at, n);
-      V out = vectors[k].x(value) * vectors[k].template mask<ODD>(value - vectors[k].mean);
-      if (RESIDUAL) out = out + load(residual + at, n);
-      if (RELU) out = at::vec::clamp_min(out, V(0));
-      store(y + at, out, n);
+// The gradient in front of the ReLU.
+template <bool RELU, class T>
+inline V before_relu(const T *grad, const T *y, int64_t count) {
+  V g = load(grad, count);
+  return RELU ? V::blendv(g, V(0), load(y, count) <= V(0)) : g;
+}
+
+// The sums over a plane of gq, gq c, du and du c.
+struct Sums {
+  alignas(64) Lanes gq, gq_c, du, du_c;
+};
+
+// Writes dresidual and, where the second pass won't compute them again (STORED), a · gq + slope · du to dz.
+template <bool RELU, bool STORED, class Part, class T>
+void sums(const Part &part, const T *grad, const T *z, const T *y, T *dz, T *dresidual, const Channels &channels,
+          const Planes &planes, int64_t lane, Sums &out) {
+  constexpr int K = Part::KEPT, SUMS = Part::SUMS;
+  const Vectors<Part> p(channels, planes, lane);
+  V slope[K], total[4][K];
+  for (int k = 0; k < K; ++k) slope[k] = Part::get(planes.slope + lane, k);
+  for (int64_t begin = 0; begin < part.pixels; begin += part.chunk()) {
+    V gq_sum[SUMS], gq_c[SUMS], du_sum[SUMS], du_c[SUMS];
+    for (int k = 0; k < SUMS; ++k) gq_sum[k] = gq_c[k] = du_sum[k] = du_c[k] = V(0);
+    part.each(begin, std::min(begin + part.chunk(), part.pixels), [&](int k, int64_t at, int64_t n) {
+      int kept = K == 1 ? 0 : k;
+      V g = before_relu<RELU>(grad + at, y + at, n), value = load(z + at, n), c = p.centered(value, k);
+      V q = p.mask(c, k), gq = g * q, du = gq * ((V(1) - q) * p.x(value, k));
+      gq_sum[k] = gq_sum[k] + gq, gq_c[k] = fmadd(gq, c, gq_c[k]);
+      du_sum[k] = du_sum[k] + du, du_c[k] = fmadd(du, c, du_c[k]);
+      if (STORED) store(dz + at, fmadd(du, slope[kept], gq * p.a[kept]), n);
+      if (dresidual) store(dresidual + at, g, n);
+    });
+    V *all[] = {gq_sum, gq_c, du_sum, du_c};
+    for (int i = 0; i < 4; ++i) {
+      part.reduce(all[i]);
+      for (int k = 0; k < K; ++k) total[i][k] = begin == 0 ? all[i][k] : total[i][k] + all[i][k];
     }
+  }
+  float *outs[] = {out.gq, out.gq_c, out.du, out.du_c};
+  for (int i = 0; i < 4; ++i)
+    for (int k = 0; k < K; ++k) part.put(outs[i] + lane, total[i][k], k);
 }
 
-template <class T, bool RESIDUAL, bool RELU>
-void forward_channels_last(const Forward &f, int64_t block, int64_t begin, int64_t end) {
+// dz is a · gq + slope (du - du_mean) + constant + linear · c; where a · gq + slope · du is stored, `constant` has
+// du_mean's part.
+struct Gradient {
+  alignas(64) Lanes du_mean, constant, linear;
+};
+
+template <bool RELU, bool STORED, class Part, class T>
+void gradients(const Part &part, const T *grad, const T *z, const T *y, T *dz, const Channels &channels,
+               const Planes &planes, int64_t lane, const Gradient &gradient) {
+  constexpr int K = Part::KEPT;
+  const Vectors<Part> p(channels, planes, lane);
+  V slope[K], du_mean[K], constant[K], linear[K];
+  for (int k = 0; k < K; ++k) {
+    slope[k] = Part::get(planes.slope + lane, k), du_mean[k] = Part::get(gradient.du_mean + lane, k);
+    constant[k] = Part::get(gradient.constant + lane, k), linear[k] = Part::get(gradient.linear + lane, k);
+  }
+  part.each(0, part.pixels, [&](int any, int64_t at, int64_t n) {
+    int k = K == 1 ? 0 : any;
+    V value = load(z + at, n), c = p.centered(value, k);
+    if (STORED) {
+      store(dz + at, fmadd(c, linear[k], load(dz + at, n) + constant[k]), n);
+    } else {
+      V q = p.mask(c, k), gq = before_relu<RELU>(grad + at, y + at, n) * q, du = gq * ((V(1) - q) * p.x(value, k));
+      store(dz + at, fmadd(du - du_mean[k], slope[k], gq * p.a[k]) + fmadd(c, linear[k], constant[k]), n);
+    }
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------------- tasks
+
+// A task's channels and samples.
+struct Task {
+  int64_t channel, channels, chunk, first, last;  // `chunk` counts the blocks of samples
+  Task(const Map &map, const Blocks &blocks, int64_t task) {
+    int64_t across = (map.channels + blocks.channels - 1) / blocks.channels;
+    channel = task % across * blocks.channels, channels = std::min(blocks.channels, map.channels - channel);
+    chunk = task / across, first = chunk * blocks.samples, last = std::min(first + blocks.samples, map.samples);
+  }
+};
+
+// A batch norm's moments, in training: the planes', which are of one size, taken together.
+void batch_moments(const Forward &f, const Task &t) {
+  alignas(64) double mean[LANES] = {}, squares[LANES] = {};
+  for (int64_t n = 0; n < f.map.samples; ++n)
+    for (int64_t i = 0, at = n * f.map.channels + t.channel; i < t.channels; ++i) mean[i] += f.mean[at + i];
+  for (int64_t i = 0; i < t.channels; ++i) mean[i] /= f.map.samples;
+  for (int64_t n = 0; n < f.map.samples; ++n)
+    for (int64_t i = 0, at = n * f.map.channels + t.channel; i < t.channels; ++i) {
+      double d = f.mean[at + i] - mean[i];
+      squares[i] += f.var[at + i] + d * d;
+    }
+  for (int64_t i = 0; i < t.channels; ++i)
+    f.norm.mean[t.channel + i] = mean[i], f.norm.var[t.channel + i] = squares[i] / f.map.samples;
+}
+
+// The tiles of `Transposed`, by what they hold.
+enum Tile { kZ, kGrad, kY, kDz, kOther };
+
+template <class T, bool RESIDUAL, bool RELU, class Layout>
+void forward_task(const Forward &f, const Task &t) {
+  using E = typename Layout::Element;
+  Layout layout(f.map, t.channels);
   const T *z = static_cast<const T *>(f.z), *residual = static_cast<const T *>(f.residual);
   T *y = static_cast<T *>(f.y);
-  Plane planes[MAX_BLOCK * W];
-  Vectors vectors[MAX_BLOCK];
-  for (int64_t task = begin; task < end; ++task) {
-    Columns columns(f.map, block, task);
-    int64_t last = f.norm.training ? f.map.samples : columns.sample + 1;
-    for (int64_t n = columns.sample; n < last; ++n) {
-      int64_t index = n * f.map.channels + columns.channel;
-      column_moments(z + n * f.map.pixels * f.map.channels + columns.channel, f.map, columns, f.mean + index,
-                     f.var + index);
+  alignas(64) Lanes mean = {}, var = {};
+  Channels channels;
+  Planes planes;
+  const bool alike[SIDE_BY_SIDE] = {};
+  auto take_moments = [&](const E *in) {
+    layout.template each<4>(alike, [&](auto part, int64_t at, int64_t lane) {
+      moments(part, in + at, mean + lane, var + lane);
+    });
+  };
+  if (f.norm.training) {
+    for (int64_t n = t.first; n < t.last; ++n) {
+      take_moments(layout.in(z + layout.offset(n, t.channel), kZ));
+      std::copy(mean, mean + t.channels, f.map.single ? f.norm.mean + t.channel : f.mean + n * f.map.channels + t.channel);
+      std::copy(var, var + t.channels, f.map.single ? f.norm.var + t.channel : f.var + n * f.map.channels + t.channel);
     }
-    if (f.norm.training)
-      for (int64_t i = 0; i < columns.count; ++i) batch_moments(f, columns.channel + i);
-    for (int64_t n = columns.sample; n < last; ++n) {
-      int64_t at = n * f.map.pixels * f.map.channels + columns.channel;
-      bool odd = column_planes(f, columns, n, planes, vectors);
-      auto run = odd ? gate_columns<T, RESIDUAL, RELU, true> : gate_columns<T, RESIDUAL, RELU, false>;
-      run(z + at, RESIDUAL ? residual + at : nullptr, y + at, f.map, columns, vectors);
+    if (!f.map.single) batch_moments(f, t);
+  }
+  channels.set(f, t.channel, t.channels);
+  for (int64_t n = t.first; n < t.last; ++n) {
+    int64_t offset = layout.offset(n, t.channel), index = n * f.map.channels + t.channel;
+    const E *in = layout.in(z + offset, kZ), *added = RESIDUAL ? layout.in(residual + offset, kOther) : nullptr;
+    E *out = layout.out(y + offset, kY);
+    if (!f.norm.training && !f.map.single) {
+      take_moments(in);
+      std::copy(mean, mean + t.channels, f.mean + index), std::copy(var, var + t.channels, f.var + index);
     }
+    planes.set(channels, f.mean + index, f.var + index, f.eps, f.map.single);
+    layout.template each<4>(alike, [&](auto part, int64_t at, int64_t lane) {
+      gate<RESIDUAL, RELU>(part, in + at, added + at, out + at, channels, planes, lane);
+    });
+    layout.done(y + offset, kY);
   }
 }
 
-template <class T, bool RELU, bool ODD>
-void column_sums(const T *grad, const T *z, const T *y, T *dz, T *dresidual, const Map &map, const Columns &columns,
-                 const Vectors *vectors, Sums *all) {
-  __at_align__ float values[W];
-  for (int64_t begin = 0; begin < map.pixels; begin += ROWS) {
-    V total[4][MAX_BLOCK];
-    for (auto &row : total)
-      for (V &v : row) v = V(0);
-    for (int64_t i = begin; i < std::min(begin + ROWS, map.pixels); ++i)
-      for (int64_t k = 0; k < columns.vectors; ++k) {
-        int64_t at = i * map.channels + k * W, n = columns.width(k);
-        V g = stopped<RELU>(grad + at, y + at, n), centered, gq, du;
-        mask_gradient<ODD>(vectors[k], load(z + at, n), g, centered, gq, du);
-        total[0][k] = total[0][k] + gq, total[1][k] = at::vec::fmadd(gq, centered, total[1][k]);
-        total[2][k] = total[2][k] + du, total[3][k] = at::vec::fmadd(du, centered, total[3][k]);
-        if (stored<T, ODD>(vectors[k])) store(dz + at, at::vec::fmadd(du, vectors[k].slope, gq * vectors[k].a), n);
-        if (dresidual) store(dresidual + at, g, n);
-      }
-    for (int64_t k = 0; k < columns.vectors; ++k) {
-      double Sums::*members[] = {&Sums::gq, &Sums::gq_z, &Sums::du, &Sums::du_z};
-      for (int64_t member = 0; member < 4; ++member) {
-        total[member][k].store(values);
-        for (int64_t i = 0; i < columns.width(k); ++i) all[k * W + i].*members[member] += values[i];
-      }
-    }
+// Adds what a sample's planes contribute.
+void add_totals(const Sums &s, const Channels &c, const Planes &p, float eps, double (*totals)[LANES]) {
+  for (int64_t i = 0; i < c.count; ++i) {
+    float product = s.gq_c[i] + p.inner[i] * s.du_c[i] * eps * p.r[i] * p.r[i];
+    totals[kBias][i] += s.gq[i];
+    totals[kWeight][i] += double(c.rstd[i]) * (product + (p.mean[i] - c.mu[i]) * s.gq[i]);
+    totals[kShift][i] += s.du[i];
+    totals[kScale][i] += c.a[i] * p.r[i] * s.du_c[i];
   }
 }
 
-template <class T, bool RELU, bool ODD>
-void column_gradients(const T *grad, const T *z, const T *y, T *dz, const Map &map, const Columns &columns,
-                      const Vectors *vectors, const V *du_mean, const V *constant, const V *linear) {
-  for (int64_t i = 0; i < map.pixels; ++i)
-    for (int64_t k = 0; k < columns.vectors; ++k) {
-      int64_t at = i * map.channels + k * W, n = columns.width(k);
-      V value = load(z + at, n), centered = value - vectors[k].mean, gq, du;
-      if (stored<T, ODD>(vectors[k])) {
-        store(dz + at, at::vec::fmadd(centered, linear[k], load(dz + at, n) + constant[k]), n);
-      } else {
-        mask_gradient<ODD>(vectors[k], value, stopped<RELU>(grad + at, y + at, n), centered, gq, du);
-        store(dz + at, gradient(vectors[k], centered, gq, du, du_mean[k], constant[k], linear[k]), n);
-      }
-    }
-}
-
-template <class T, bool RELU>
-void backward_channels_last(const Backward &b, int64_t block, int64_t begin, int64_t end) {
+template <class T, bool RELU, class Layout>
+void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
+  using E = typename Layout::Element;
+  // Whether dz can keep a · gq + slope · du between the passes: not in a lesser type than float, and see `steep`.
+  constexpr bool FLOAT = std::is_same<E, float>::value;
+  const bool keeps = FLOAT && (std::is_same<T, float>::value || !b.norm.training);
+  Layout layout(b.map, t.channels);
   const T *grad = static_cast<const T *>(b.grad), *z = static_cast<const T *>(b.z), *y = static_cast<const T *>(b.y);
   T *dz = static_cast<T *>(b.dz), *dresidual = static_cast<T *>(b.dresidual);
-  Plane planes[MAX_BLOCK * W];
-  Vectors vectors[MAX_BLOCK];
-  for (int64_t task = begin; task < end; ++task) {
-    Columns columns(b.map, block, task);
-    int64_t last = b.norm.training ? b.map.samples : columns.sample + 1;
-    for (int64_t n = columns.sample; n < last; ++n) {
-      int64_t at = n * b.map.pixels * b.map.channels + columns.channel;
-      Sums all[MAX_BLOCK * W];
-      bool odd = column_planes(b, columns, n, planes, vectors);
-      auto run = odd ? column_sums<T, RELU, true> : column_sums<T, RELU, false>;
-      run(grad + at, z + at, RELU ? y + at : nullptr, dz + at, dresidual ? dresidual + at : nullptr, b.map, columns,
-          vectors, all);
-      for (int64_t i = 0; i < columns.count; ++i)
-        write_sums(b, all[i], planes[i], n * b.map.channels + columns.channel + i);
+  alignas(64) double totals[kTotals][LANES] = {};
+  const double pixels = b.map.pixels, count = pixels * b.map.samples;
+  Channels channels;
+  Planes planes;
+  Sums s;
+  Gradient gradient;
+  channels.set(b, t.channel, t.channels);
+  auto first_pass = [&](int64_t n) {
+    int64_t at = layout.offset(n, t.channel), index = n * b.map.channels + t.channel;
+    planes.set(channels, b.mean + index, b.var + index, b.eps, b.map.single);
+    const E *g = layout.in(grad + at, kGrad), *in = layout.in(z + at, kZ);
+    const E *out = RELU ? layout.in(y + at, kY) : nullptr;
+    E *dout = layout.out(dz + at, kDz), *dr = dresidual ? layout.out(dresidual + at, kOther) : nullptr;
+    layout.template each<2>(planes.steep, [&](auto part, int64_t i, int64_t lane) {
+      auto run = [&](auto stored) {
+        sums<RELU, stored>(part, g + i, in + i, out + i, dout + i, dr ? dr + i : nullptr, channels, planes, lane, s);
+      };
+      keeps && !planes.steep[lane / W] ? run(std::integral_constant<bool, FLOAT>()) : run(std::false_type());
+    });
+    if (dresidual) layout.done(dresidual + at, kOther);
+    add_totals(s, channels, planes, b.eps, totals);
+  };
+  auto second_pass = [&](int64_t n, const float *du, const float *du_c, bool again) {
+    int64_t at = layout.offset(n, t.channel), index = n * b.map.channels + t.channel;
+    if (again) planes.set(channels, b.mean + index, b.var + index, b.eps, b.map.single);
+    for (int64_t i = 0; i < t.channels; ++i) {
+      float bias = 0, weight = 0;
+      if (b.norm.training)
+        bias = totals[kBias][i] / count, weight = totals[kWeight][i] / count * channels.rstd[i];
+      float ar = channels.a[i] * planes.r[i];
+      gradient.du_mean[i] = du[i] / float(pixels);
+      gradient.constant[i] = -channels.a[i] * (bias + weight * (planes.mean[i] - channels.mu[i]));
+      gradient.linear[i] = -planes.slope[i] * ar * ar * (du_c[i] / float(pixels)) - channels.a[i] * weight;
+      if (keeps && !planes.steep[i / W]) gradient.constant[i] -= planes.slope[i] * gradient.du_mean[i];
     }
-    NormMeans means[MAX_BLOCK * W];
-    for (int64_t i = 0; i < columns.count; ++i) means[i] = NormMeans(b, columns.channel + i);
-    for (int64_t n = columns.sample; n < last; ++n) {
-      int64_t at = n * b.map.pixels * b.map.channels + columns.channel;
-      bool odd = column_planes(b, columns, n, planes, vectors);
-      __at_align__ float du_means[MAX_BLOCK * W] = {}, constants[MAX_BLOCK * W] = {}, linears[MAX_BLOCK * W] = {};
-      for (int64_t i = 0; i < columns.count; ++i) {
-        Line l = line(b, means[i], planes[i], n * b.map.channels + columns.channel + i);
-        du_means[i] = planes[i].steep ? l.du_mean : 0, constants[i] = l.constant, linears[i] = l.linear;
-      }
-      V du_mean[MAX_BLOCK], constant[MAX_BLOCK], linear[MAX_BLOCK];
-      for (int64_t k = 0; k < columns.vectors; ++k)
-        du_mean[k] = V::loadu(du_means + k * W), constant[k] = V::loadu(constants + k * W), linear[k] = V::loadu(linears + k * W);
-      auto run = odd ? column_gradients<T, RELU, true> : column_gradients<T, RELU, false>;
-      run(grad + at, z + at, RELU ? y + at : nullptr, dz + at, b.map, columns, vectors, du_mean,
-          constant, linear);
+    auto input = [&](const T *map, int tile) {
+      return again ? layout.in(map + at, tile) : layout.out(const_cast<T *>(map) + at, tile);
+    };
+    const bool *steep = planes.steep, recomputes = !keeps || std::any_of(steep, steep + SIDE_BY_SIDE, [](bool b) { return b; });
+    const E *in = input(z, kZ), *g = nullptr, *out = nullptr;
+    if (recomputes) g = input(grad, kGrad), out = RELU ? input(y, kY) : nullptr;
+    if (keeps) input(dz, kDz);
+    E *dout = layout.out(dz + at, kDz);
+    layout.template each<2>(planes.steep, [&](auto part, int64_t i, int64_t lane) {
+      auto run = [&](auto stored) {
+        gradients<RELU, stored>(part, g + i, in + i, out + i, dout + i, channels, planes, lane, gradient);
+      };
+      keeps && !planes.steep[lane / W] ? run(std::integral_constant<bool, FLOAT>()) : run(std::false_type());
+    });
+    layout.done(dz + at, kDz);
+  };
+  if (b.norm.training) {
+    float *du = b.du + t.channel, *du_c = du + b.map.samples * b.map.channels;
+    for (int64_t n = t.first; n < t.last; ++n) {
+      first_pass(n);
+      if (keeps) layout.done(dz + layout.offset(n, t.channel), kDz);
+      std::copy(s.du, s.du + t.channels, du + n * b.map.channels);
+      std::copy(s.du_c, s.du_c + t.channels, du_c + n * b.map.channels);
+    }
+    for (int64_t n = t.first; n < t.last; ++n) second_pass(n, du + n * b.map.channels, du_c + n * b.map.channels, true);
+  } else {
+    for (int64_t n = t.first; n < t.last; ++n) {
+      first_pass(n);
+      second_pass(n, s.du, s.du_c, false);
     }
   }
+  int64_t chunks = (b.map.samples + blocks.samples - 1) / blocks.samples;
+  for (int64_t i = 0; i < kTotals; ++i)
+    std::copy(totals[i], totals[i] + t.channels, b.totals + (i * chunks + t.chunk) * b.map.channels + t.channel);
 }
 
-// ------------------------------------------------------------------------------------------------------------ dispatch
+// f(Layout) with the layout that the map has.
+template <class T, class F>
+void with_layout(const Map &map, const F &f) {
+  if (map.channels_last)
+    f((ChannelsLast<T> *)nullptr);
+  else if (map.pixels <= SMALL)
+    f((Transposed<T> *)nullptr);
+  else
+    f((Contiguous<T> *)nullptr);
+}
 
 template <class T, bool RESIDUAL, bool RELU>
-void forward_layout(const Forward &f, int64_t block, int64_t begin, int64_t end) {
-  if (f.map.channels_last)
-    forward_channels_last<T, RESIDUAL, RELU>(f, block, begin, end);
-  else
-    forward_contiguous<T, RESIDUAL, RELU>(f, begin, end);
-}
-
-template <class T>
-void forward_type(const Forward &f, int64_t block, int64_t begin, int64_t end) {
-  if (f.residual)
-    f.relu ? forward_layout<T, true, true>(f, block, begin, end) : forward_layout<T, true, false>(f, block, begin, end);
-  else
-    f.relu ? forward_layout<T, false, true>(f, block, begin, end)
-           : forward_layout<T, false, false>(f, block, begin, end);
+void forward_tasks(const Forward &f, const Blocks &blocks, int64_t begin, int64_t end) {
+  with_layout<T>(f.map, [&](auto *layout) {
+    using Layout = std::remove_pointer_t<decltype(layout)>;
+    for (int64_t i = begin; i < end; ++i) forward_task<T, RESIDUAL, RELU, Layout>(f, Task(f.map, blocks, i));
+  });
 }
 
 template <class T, bool RELU>
-void backward_layout(const Backward &b, int64_t block, int64_t begin, int64_t end) {
-  if (b.map.channels_last)
-    backward_channels_last<T, RELU>(b, block, begin, end);
-  else
-    backward_contiguous<T, RELU>(b, begin, end);
+void backward_tasks(const Backward &b, const Blocks &blocks, int64_t begin, int64_t end) {
+  with_layout<T>(b.map, [&](auto *layout) {
+    using Layout = std::remove_pointer_t<decltype(layout)>;
+    for (int64_t i = begin; i < end; ++i) backward_task<T, RELU, Layout>(b, blocks, Task(b.map, blocks, i));
+  });
 }
 
 template <class T>
-void backward_type(const Backward &b, int64_t block, int64_t begin, int64_t end) {
-  b.y ? backward_layout<T, true>(b, block, begin, end) : backward_layout<T, false>(b, block, begin, end);
+void forward_type(const Forward &f, const Blocks &blocks, int64_t begin, int64_t end) {
+  auto run = f.residual ? f.relu ? forward_tasks<T, true, true> : forward_tasks<T, true, false>
+                        : f.relu ? forward_tasks<T, false, true> : forward_tasks<T, false, false>;
+  run(f, blocks, begin, end);
 }
 
-void forward(const Forward &f, int64_t block, int64_t begin, int64_t end) {
-  if (f.map.type == kFloat) forward_type<float>(f, block, begin, end);
-  if (f.map.type == kBFloat16) forward_type<c10::BFloat16>(f, block, begin, end);
-  if (f.map.type == kHalf) forward_type<c10::Half>(f, block, begin, end);
+void forward(const Forward &f, const Blocks &blocks, int64_t begin, int64_t end) {
+  if (f.map.type == kFloat) forward_type<float>(f, blocks, begin, end);
+  if (f.map.type == kBFloat16) forward_type<c10::BFloat16>(f, blocks, begin, end);
+  if (f.map.type == kHalf) forward_type<c10::Half>(f, blocks, begin, end);
 }
 
-void backward(const Backward &b, int64_t block, int64_t begin, int64_t end) {
-  if (b.map.type == kFloat) backward_type<float>(b, block, begin, end);
-  if (b.map.type == kBFloat16) backward_type<c10::BFloat16>(b, block, begin, end);
-  if (b.map.type == kHalf) backward_type<c10::Half>(b, block, begin, end);
+template <class T>
+void backward_type(const Backward &b, const Blocks &blocks, int64_t begin, int64_t end) {
+  b.y ? backward_tasks<T, true>(b, blocks, begin, end) : backward_tasks<T, false>(b, blocks, begin, end);
+}
+
+void backward(const Backward &b, const Blocks &blocks, int64_t begin, int64_t end) {
+  if (b.map.type == kFloat) backward_type<float>(b, blocks, begin, end);
+  if (b.map.type == kBFloat16) backward_type<c10::BFloat16>(b, blocks, begin, end);
+  if (b.map.type == kHalf) backward_type<c10::Half>(b, blocks, begin, end);
 }
 
 }  // namespace

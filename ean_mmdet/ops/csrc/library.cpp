@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <utility>
 #include <vector>
 
 extern "C" int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t grain,
@@ -34,44 +36,53 @@ const Kernels &kernels() {
 }
 
 constexpr int64_t GRAIN = 16384;  // elements that are worth a thread
-constexpr int64_t MAX_BLOCK = 4;  // vectors of channels of a task in channels_last: 256 bytes with AVX-512
 
-// Vectors of channels that a task takes: as many as leave two tasks for every thread.
-int64_t choose_block(const Map &map, int64_t width) {
-  uint32_t threads = 1;
-  torch_get_num_threads(&threads);
-  int64_t block = MAX_BLOCK;
-  while (block > 1 && map.samples * map.channels < 2 * int64_t(threads) * block * width) block /= 2;
-  return block;
+// A map of single pixels as one of one sample, whose planes are the channels: so vectors are full in either layout.
+Map view(Map map) {
+  if (map.pixels == 1) map.single = map.channels_last = true, std::swap(map.samples, map.pixels);
+  return map;
 }
 
+// What a task takes. Only the channels of channels_last depend on the number of threads, and no result on those.
+Blocks blocks(const Map &map, const Norm &norm) {
+  const int64_t width = kernels().width;
+  int64_t channels = std::clamp<int64_t>(map.pixels <= SMALL ? width : CHUNK / map.pixels, 1, width);
+  int64_t samples = std::clamp<int64_t>(GRAIN / 2 / (width * map.pixels), 1, map.samples);
+  if (map.channels_last) {
+    uint32_t threads = 1;
+    torch_get_num_threads(&threads);
+    channels = SIDE_BY_SIDE * width;
+    while (channels > width && map.samples * map.channels < 2 * int64_t(threads) * channels) channels /= 2;
+  }
+  return {channels, norm.training ? map.samples : samples};
+}
+
+int64_t chunks(const Map &map, const Blocks &blocks) { return (map.samples + blocks.samples - 1) / blocks.samples; }
+
 template <class Arguments>
-int32_t run(const Arguments &arguments, void (*Kernels::*kernel)(const Arguments &, int64_t, int64_t, int64_t)) {
+int32_t run(const Arguments &arguments, const Blocks &blocks,
+            void (*Kernels::*kernel)(const Arguments &, const Blocks &, int64_t, int64_t)) {
   const Map &map = arguments.map;
   struct Context {
     const Arguments &arguments;
-    void (*kernel)(const Arguments &, int64_t, int64_t, int64_t);
-    int64_t block;
-  } context{arguments, kernels().*kernel, 1};
-  int64_t channels = map.channels, samples = map.samples / batch(map, arguments.norm), width = 1;
-  if (map.channels_last) {
-    context.block = choose_block(map, kernels().width);
-    width = context.block * kernels().width;
-  }
-  int64_t tasks = samples * ((channels + width - 1) / width);
-  int64_t grain = std::max<int64_t>(1, GRAIN / (map.pixels * width * batch(map, arguments.norm)));
+    const Blocks &blocks;
+    void (*kernel)(const Arguments &, const Blocks &, int64_t, int64_t);
+  } context{arguments, blocks, kernels().*kernel};
+  int64_t tasks = (map.channels + blocks.channels - 1) / blocks.channels * chunks(map, blocks);
+  int64_t grain = std::max<int64_t>(1, GRAIN / (map.pixels * blocks.channels * blocks.samples));
   auto call = [](int64_t begin, int64_t end, void *pointer) {
     auto *c = static_cast<Context *>(pointer);
-    c->kernel(c->arguments, c->block, begin, end);
+    c->kernel(c->arguments, c->blocks, begin, end);
   };
   return torch_parallel_for(0, tasks, grain, call, &context);
 }
 
-// The planes' sums added up, over the samples and over all channels that share a number.
-std::vector<double> reduce(const Map &map, const double *sums, int64_t shared) {
-  std::vector<double> total(shared);
-  for (int64_t i = 0; i < map.samples * map.channels; ++i) total[i % map.channels % shared] += sums[i];
-  return total;
+// Totals added up, over the blocks of samples and over all channels that share a number.
+std::vector<double> reduce(const double *totals, int64_t chunks, int64_t channels, int64_t shared) {
+  std::vector<double> sums(shared);
+  for (int64_t i = 0; i < chunks * channels; i += shared)
+    for (int64_t j = 0; j < shared; ++j) sums[j] += totals[i + j];
+  return sums;
 }
 
 // EAN's vectors and what fold.py makes of them.
@@ -137,11 +148,11 @@ EXPORT int32_t ean_forward(int64_t type, int64_t samples, int64_t channels, int6
                            bool relu, const float *norm_weight, const float *norm_bias, float *norm_mean,
                            float *norm_var, double norm_eps, bool training, void *y, float *moments) {
   ean::Fold fold(weight, bias, alpha, delta, size, weight_norm, eps);
-  ean::Forward forward{{type, samples, channels, pixels, channels_last},
+  ean::Forward forward{ean::view({type, samples, channels, pixels, channels_last}),
                        {norm_weight, norm_bias, norm_mean, norm_var, norm_eps, training},
                        z, residual, y, fold.scale.data(), fold.shift.data(), size, eps, relu, moments,
                        moments + samples * channels};
-  return ean::run(forward, &ean::Kernels::forward);
+  return ean::run(forward, ean::blocks(forward.map, forward.norm), &ean::Kernels::forward);
 }
 
 EXPORT int32_t ean_backward(int64_t type, int64_t samples, int64_t channels, int64_t pixels, bool channels_last,
@@ -151,20 +162,23 @@ EXPORT int32_t ean_backward(int64_t type, int64_t samples, int64_t channels, int
                             const float *norm_mean, const float *norm_var, double norm_eps, bool training, void *dz,
                             void *dresidual, float *dweight, float *dbias, float *dalpha, float *ddelta, float *dnorm) {
   ean::Fold fold(weight, bias, alpha, delta, size, weight_norm, eps);
-  int64_t planes = samples * channels;
-  std::vector<double> sums(4 * planes);
-  ean::Backward backward{{type, samples, channels, pixels, channels_last},
-                         {norm_weight, norm_bias, const_cast<float *>(norm_mean), const_cast<float *>(norm_var),
-                          norm_eps, training},
-                         grad, z, y, dz, dresidual, fold.scale.data(), fold.shift.data(), moments, moments + planes,
-                         size, eps, sums.data()};
-  int32_t error = ean::run(backward, &ean::Kernels::backward);
+  ean::Map map = ean::view({type, samples, channels, pixels, channels_last});
+  ean::Norm norm{norm_weight, norm_bias, const_cast<float *>(norm_mean), const_cast<float *>(norm_var), norm_eps,
+                 training};
+  ean::Blocks blocks = ean::blocks(map, norm);
+  const int64_t chunks = ean::chunks(map, blocks);
+  std::unique_ptr<float[]> du(training ? new float[2 * map.samples * channels] : nullptr);
+  std::unique_ptr<double[]> totals(new double[ean::kTotals * chunks * channels]);
+  ean::Backward backward{map, norm, grad, z, y, dz, dresidual, fold.scale.data(), fold.shift.data(), moments,
+                         moments + samples * channels, size, eps, du.get(), totals.get()};
+  int32_t error = ean::run(backward, blocks, &ean::Kernels::backward);
   if (error) return error;
-  fold.gradients(ean::reduce(backward.map, &sums[ean::kScale * planes], size),
-                 ean::reduce(backward.map, &sums[ean::kShift * planes], size), dweight, dbias, dalpha, ddelta);
+  auto total = [&](int64_t which, int64_t shared) {
+    return ean::reduce(&totals[which * chunks * channels], chunks, channels, shared);
+  };
+  fold.gradients(total(ean::kScale, size), total(ean::kShift, size), dweight, dbias, dalpha, ddelta);
   if (dnorm) {
-    auto of_weight = ean::reduce(backward.map, &sums[ean::kWeight * planes], channels);
-    auto of_bias = ean::reduce(backward.map, &sums[ean::kBias * planes], channels);
+    auto of_weight = total(ean::kWeight, channels), of_bias = total(ean::kBias, channels);
     std::copy(of_bias.begin(), of_bias.end(), std::copy(of_weight.begin(), of_weight.end(), dnorm));
   }
   return 0;
