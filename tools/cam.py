@@ -10,7 +10,7 @@ from mmengine.device import get_device
 from rich.progress import track
 
 from ean_mmdet import engine
-from ean_mmdet.analysis.cam import METHODS, activation, default_layers, find_layers, write_picture
+from ean_mmdet.analysis.cam import METHODS, activation, check_target, default_layers, find_layers, write_picture
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import config_classes
 from ean_mmdet.datasets.pipeline import preprocess, read_image
@@ -75,11 +75,13 @@ def main() -> None:
         networks = []
         for config_file, checkpoint in chosen:
             config = engine.load_config(config_file, None)
+            classes = config_classes(config)
+            check_target(args.target, classes)
             model = build_model(config)
             load_whole(model, checkpoint)
             model.to(args.device)
             find_layers(model, args.layer or default_layers(model))
-            networks.append((config, model, config_classes(config)))
+            networks.append((config, model, classes))
         make_folder(args.out_dir)
         root, written = args.images if args.images.is_dir() else args.images.parent, 0
         for path in track(images, description='Explaining'):
@@ -99,6 +101,8 @@ def main() -> None:
                 file = (args.out_dir / path.relative_to(root)).with_suffix('.png')
                 write_picture(file, image, found, path.name)
                 written += 1
+        if not written:
+            raise InputError(f'there is nothing to show in any of the {len(images)} images, see above')
     print(f'{written} pictures are in {args.out_dir}')
 
 

@@ -11,6 +11,7 @@ from ean_mmdet.deploy import export_onnx, export_torch, to_deploy
 from ean_mmdet.deploy.int8 import MODES, calibration_images, calibration_inputs, quantize
 from ean_mmdet.deploy.onnx_export import description, size_divisor
 from ean_mmdet.engine import build_model, input_shape
+from ean_mmdet.errors import InputError
 
 SUFFIXES = dict(onnx='.onnx', torch='.pt2')
 
@@ -20,7 +21,11 @@ def parse_args() -> argparse.Namespace:
     engine.add_config_arguments(parser)
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument('--format', choices=SUFFIXES, default='onnx', help='format (default: %(default)s)')
-    parser.add_argument('--out', type=Path, help="the file (default: the checkpoint's name, in the folder)")
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='the file (default: beside the checkpoint, under its name, with _raw, _dynamic or _static)',
+    )
     parser.add_argument(
         '--shape',
         type=int,
@@ -56,13 +61,19 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    out = args.out or Path(Path(args.checkpoint).stem).with_suffix(SUFFIXES[args.format])
+    suffix = SUFFIXES[args.format]
+    beside = Path(args.checkpoint.rpartition('/')[2] if '://' in args.checkpoint else args.checkpoint)
+    kind = ''.join(f'_{name}' for name in ('raw' if args.raw else '', args.int8) if name)
+    out = args.out or beside.with_name(f'{beside.stem}{kind}{suffix}')
     with engine.user_errors(out.parent):
+        if out.suffix != suffix:
+            raise InputError(f'--out {out}: --format {args.format} is written to a file that ends in {suffix}')
         images = calibration_images(args.calibration, args.calibration_images) if args.calibration else []
         config = engine.load_config(args.config, args.cfg_options)
         size = tuple(args.shape) if args.shape else input_shape(config)
         model = build_model(config)
         load_whole(model, args.checkpoint)
+        print(f'writing {out}', flush=True)
         graph = to_deploy(model, args.raw)
         divisor = None if args.shape else size_divisor(config, model)
         about = description(config, graph, config_classes(config), size, divisor)

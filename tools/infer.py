@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mmcv
-from mmdet.apis import inference_detector, init_detector
+from mmdet.apis import inference_detector
+from mmdet.models import BaseDetector
 from mmdet.registry import DATASETS, MODELS, VISUALIZERS
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from rich.progress import track
 from torch import nn
@@ -48,7 +50,10 @@ def picture_names(images: list[Path], root: Path) -> dict[Path, Path]:
 def load_model(config: Config, source: str, device: str) -> nn.Module:
     """The detector with the checkpoint's weights, and its ``dataset_meta``."""
     engine.check_device(device)
-    model = init_detector(config, None, device=device)
+    # not by mmdet's init_detector, which says that it takes COCO's classes where it gets no checkpoint
+    model = revert_sync_batchnorm(engine.build_model(config))
+    if not isinstance(model, BaseDetector):
+        raise InputError(f'the model of the config, {type(model).__name__}, is no detector')
     checkpoint = load_whole(model, source)
     meta = checkpoint.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
@@ -57,14 +62,14 @@ def load_model(config: Config, source: str, device: str) -> nn.Module:
         dataset_type = DATASETS.get(dataset.type)
         meta = dict(dataset_type.METAINFO, **(dataset.get('metainfo') or {}))
     model.dataset_meta = {key.lower(): value for key, value in meta.items()}
-    return model
+    model.cfg = config
+    return model.to(device).eval()
 
 
 def load_exported_model(config: Config, path: str) -> nn.Module:
     """An exported detector, with what mmdet's inference asks of one; mmdet's own isn't built."""
     from ean_mmdet.deploy import use_exported
 
-    init_default_scope(config.get('default_scope', 'mmdet'))
     use_exported(config, path)
     model = MODELS.build(config.model)
     metainfo = config.test_dataloader.dataset.get('metainfo') or {}
@@ -93,6 +98,7 @@ def main() -> None:
         images = find_images(args.images)
         config = engine.load_config(args.config, args.cfg_options)
         make_folder(args.out_dir)
+        init_default_scope(config.get('default_scope', 'mmdet'))
         if args.checkpoint.endswith('.onnx'):
             model = load_exported_model(config, args.checkpoint)
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ean_mmdet import engine
-from ean_mmdet.analysis.masks import mask_maps, mask_statistics, masks_replaced, write_overlays, write_picture
+from ean_mmdet.analysis.masks import eans, mask_maps, mask_statistics, masks_replaced, write_overlays, write_picture
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import check_data
 from ean_mmdet.datasets.pipeline import preprocess, read_image
@@ -40,6 +40,8 @@ def parse_args() -> argparse.Namespace:
     args = engine.parse(parser)
     if args.batches < 1:
         parser.error('--batches takes a number from 1 on')
+    if args.eans and not args.images:
+        parser.error('--eans chooses what is drawn over the --images')
     if args.out.suffix not in ('.png', '.pdf', '.svg', '.jpg'):
         parser.error(f'--out {args.out}: end it in .png, .pdf, .svg or .jpg')
     return args
@@ -57,6 +59,7 @@ def main() -> None:
         runner = engine.build_runner(config)
         load_whole(runner.model, args.checkpoint)
         model = runner.model.eval()
+        eans(model, args.eans)
         loader = runner.build_dataloader(config.test_dataloader, seed=runner.seed)
         statistics = mask_statistics(model, lambda: (model.test_step(batch) for batch in islice(loader, args.batches)))
         print('| EAN | α, mean of the size | δ, mean | mask, mean | spread over pixels | spread over channels |')

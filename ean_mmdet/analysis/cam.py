@@ -7,7 +7,6 @@ Selvaraju et al., 'Grad-CAM', ICCV 2017; Draelos and Carin, 'HiResCAM', 2020; Mu
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean, near_names
 from ..files import write_whole
 
 # By name: the class of the package, and whether it wants a target to take gradients of.
@@ -121,9 +120,19 @@ def find_layers(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     layers = dict(model.named_modules())
     for name in names:
         if name not in layers:
-            near = difflib.get_close_matches(name, layers, n=4, cutoff=0.3)
-            raise InputError(f'the model has no layer {name!r}; near are {", ".join(near) or "none"}')
+            raise InputError(f'the model has no layer {name!r}; near are {", ".join(near_names(name, layers, 4, 0.3))}')
     return [layers[name] for name in names]
+
+
+def check_target(target: str, classes: Sequence[str]) -> None:
+    """See that a target is one that :func:`choose` knows.
+
+    Raises:
+        InputError: It is neither ``'best'`` nor a number nor one of the classes.
+    """
+    if target != 'best' and not target.isdigit() and target not in classes:
+        hint = did_you_mean(target, classes) or f'; the classes are {", ".join(classes[:10])}'
+        raise InputError(f'--target {target!r} is neither best, nor a number, nor a class{hint}')
 
 
 def choose(scores: Tensor, labels: Tensor | None, classes: Sequence[str], target: str, top: int) -> list[int]:
@@ -151,8 +160,7 @@ def choose(scores: Tensor, labels: Tensor | None, classes: Sequence[str], target
         if int(target) >= len(order):
             raise InputError(f'--target {target}: there are {len(order)} detections, 0 to {len(order) - 1}')
         return [order[int(target)]]
-    if target not in classes:
-        raise InputError(f'--target {target!r} is neither best, nor a number, nor one of {", ".join(classes)}')
+    check_target(target, classes)
     number = list(classes).index(target)
     if labels is None:
         return [number]

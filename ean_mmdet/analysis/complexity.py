@@ -3,8 +3,9 @@
 Operations are counted by the rules of `thop <https://github.com/Lyken17/pytorch-OpCounter>`_, the counter whose figures
 the papers of this field print: a convolution and a linear layer count their multiply-adds, without bias; a batch norm 4
 an element (2 without affine transformation); average pooling an addition an input and a division an output; maximum
-pooling and activations nothing; and whatever has no rule of its own nothing, EAN among it. Other counters' figures are
-not comparable with the papers': ``mmengine.analysis`` counts 2 an element for a batch norm, and
+pooling and activations nothing; and whatever has no rule of its own nothing, EAN among it. An attention module can have
+one, a method ``count_operations(x)``, for what it computes outside of its layers, given its input. Other counters'
+figures are not comparable with the papers': ``mmengine.analysis`` counts 2 an element for a batch norm, and
 ``torch.utils.flop_counter`` none, but 2 for a multiply-add.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..attention import CA, CBAM, DIA, ECA, ELA, GATES, SA, SE, SGE
+from ..attention.operations import global_pool
+from ..insertion import positions
 from ..norms import AN, NORMS
 
 try:
@@ -30,43 +32,18 @@ try:
 except ImportError as error:
     raise ImportError("counting operations needs thop: pip install 'ean_mmdet[analysis]'") from error
 
-ATTENTION = (*GATES, *NORMS)
-
-
-def _count_global_pool(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    batch, channels, height, width = inputs[0].shape
-    module.total_ops += batch * channels * (height * width + 1)
-
-
-def _count_half_pool(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    batch, channels, height, width = inputs[0].shape
-    module.total_ops += batch * channels // 2 * (height * width + 1)
-
-
-def _count_strip_pools(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    batch, channels, height, width = inputs[0].shape
-    module.total_ops += batch * channels * (height * (width + 1) + width * (height + 1))
-
 
 def _count_mixture(module: AN, inputs: tuple[Tensor], output: Tensor) -> None:
-    _count_global_pool(module, inputs, output)
+    module.total_ops += global_pool(inputs[0])
     # The affine transformation, which thop counts with the norm.
     module.norm.total_ops += 2 * output.numel()
 
 
-# The modules average with tensor operations, which have no rule; the papers' code does it with pooling layers.
-RULES: dict[type[nn.Module], Callable] = {
-    **register_hooks,
-    SE: _count_global_pool,
-    CBAM: _count_global_pool,
-    DIA: _count_global_pool,
-    ECA: _count_global_pool,
-    SGE: _count_global_pool,
-    SA: _count_half_pool,
-    CA: _count_strip_pools,
-    ELA: _count_strip_pools,
-    AN: _count_mixture,
-}
+def _count_own(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    module.total_ops += module.count_operations(inputs[0])
+
+
+RULES: dict[type[nn.Module], Callable] = {**register_hooks, AN: _count_mixture}
 
 
 @dataclass(frozen=True)
@@ -84,7 +61,8 @@ class Complexity:
         attention_operations: Operations that attention adds.
         attention: Number of attention modules by type.
         attention_uses: How many times these are used in a pass, which is more where blocks share a module.
-        uncounted: Types that have parameters and no rule, so that their operations count nothing.
+        uncounted: Types that have parameters, or are attention, and no rule, so that what they compute outside of their
+            layers counts nothing.
     """
 
     name: str
@@ -113,6 +91,7 @@ class ComplexityCounter:
         self.activations: Counter[nn.Module] = Counter()
         self.outputs: dict[nn.Module, tuple[int, ...]] = {}
         self.calls: Counter[nn.Module] = Counter()
+        self.attention = set(attention_modules(self.model))
         for module in self.model.modules():
             module.total_ops = torch.zeros(1, dtype=torch.float64)
             rule = self._rule(module)
@@ -126,7 +105,7 @@ class ComplexityCounter:
         """Cost of the module called ``name``; of the whole model by default."""
         module = self.model.get_submodule(name)
         modules = list(module.modules())
-        attentions = [m for m in modules if isinstance(m, ATTENTION)]
+        attentions = [m for m in modules if m in self.attention]
         norms = [m for m in attentions if isinstance(m, NORMS)]
         return Complexity(
             name=name,
@@ -141,12 +120,20 @@ class ComplexityCounter:
             attention=dict(Counter(type(m).__name__ for m in attentions)),
             attention_uses=dict(Counter(type(m).__name__ for m in attentions for _ in range(self.calls[m]))),
             uncounted=tuple(
-                sorted({type(m).__name__ for m in modules if m._parameters and self._rule(m) is None}),
+                sorted(
+                    {
+                        type(m).__name__
+                        for m in modules
+                        if (m._parameters or m in self.attention) and self._rule(m) is None
+                    }
+                ),
             ),
         )
 
     @staticmethod
-    def _rule(module: nn.Module) -> Callable | None:
+    def _rule(module: Any) -> Callable | None:
+        if callable(getattr(module, 'count_operations', None)):
+            return _count_own
         return next((RULES[cls] for cls in type(module).__mro__ if cls in RULES), None)
 
     @staticmethod
@@ -162,6 +149,25 @@ class ComplexityCounter:
         self.calls[module] += 1
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             self.activations[module] += output.numel()
+
+
+def attention_modules(model: nn.Module) -> Iterator[nn.Module]:
+    """The attention of a model: what declares itself such, was inserted, or is a plugin of a block.
+
+    Of one inside another the outer one.
+    """
+    inserted = {id(position.switch.module) for position in positions(model)}
+    for block in model.modules():
+        names = [name for number in (1, 2, 3) for name in getattr(block, f'after_conv{number}_plugin_names', ())]
+        inserted |= {id(getattr(block, name)) for name in names}
+        inserted |= {id(switch.module) for switch in getattr(block, 'attention_switches', ())}
+    inside: set[nn.Module] = set()
+    for module in model.modules():
+        if module in inside:
+            continue
+        if hasattr(module, 'gate_layers') or isinstance(module, NORMS) or id(module) in inserted:
+            inside.update(module.modules())
+            yield module
 
 
 def count_model(model: nn.Module, shape: tuple[int, int]) -> ComplexityCounter:

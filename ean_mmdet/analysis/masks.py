@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..attention import EAN
-from ..errors import InputError
+from ..errors import InputError, near_names
 from ..files import write_whole
 from ..ops.fold import Vectors, fold
 
@@ -51,16 +50,24 @@ def mask(ean: EAN, x: Tensor) -> Tensor:
     return torch.sigmoid((x - mean) / torch.sqrt(var + ean.eps) * scale + shift)
 
 
-def eans(model: nn.Module) -> dict[str, EAN]:
+def eans(model: nn.Module, names: Sequence[str] | None = None) -> dict[str, EAN]:
     """The EANs of a model by name.
 
+    Args:
+        model: The model.
+        names: Which. Defaults to None, all.
+
     Raises:
-        InputError: It has none.
+        InputError: It has none, or none of a name.
     """
     found = {name: module for name, module in model.named_modules() if isinstance(module, EAN)}
     if not found:
         raise InputError(f'{type(model).__name__} has no EAN')
-    return found
+    for name in names or ():
+        if name not in found:
+            near = near_names(name, found, 4, 0.3) or list(found)
+            raise InputError(f'the model has no EAN {name!r}; near are {", ".join(near)}')
+    return {name: found[name] for name in names or found}
 
 
 @torch.no_grad()
@@ -137,11 +144,8 @@ def mask_maps(model: nn.Module, run: Callable[[], object], names: Sequence[str] 
     Raises:
         InputError: There is no EAN of a name.
     """
-    found, maps = eans(model), {}
-    for name in names or ():
-        if name not in found:
-            near = difflib.get_close_matches(name, found, n=4, cutoff=0.3)
-            raise InputError(f'the model has no EAN {name!r}; near are {", ".join(near or found)}')
+    found: dict[str, EAN] = eans(model, names)
+    maps: dict[str, Tensor] = {}
 
     def note(name: str) -> Callable:
         def hook(module: EAN, args: tuple, output: Tensor) -> None:
@@ -150,7 +154,7 @@ def mask_maps(model: nn.Module, run: Callable[[], object], names: Sequence[str] 
         return hook
 
     with contextlib.ExitStack() as stack:
-        for name in names or found:
+        for name in found:
             stack.callback(found[name].register_forward_hook(note(name)).remove)
         run()
     if names:

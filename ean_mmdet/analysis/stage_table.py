@@ -32,7 +32,7 @@ def stage_table(config: Config, title: str, shape: tuple[int, int] | None = None
     if len(total.attention) > 1:
         notes.append('Each of these lines is about all attention modules together.')
     if total.uncounted:
-        notes.append(f'No rule counts the operations of {", ".join(total.uncounted)}.')
+        notes.append(f'No rule counts the operations of {", ".join(total.uncounted)}, beside those of its layers.')
     header = (
         'Stage',
         'Output',

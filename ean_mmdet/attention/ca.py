@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .base import BaseModule, register
 from .checks import check_feature_map, check_ratio
+from .operations import strip_pools
 
 
 @register
@@ -53,6 +54,10 @@ class CA(BaseModule):
     def gate_layers(self) -> tuple[nn.Module, ...]:
         """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
         return (self.gate.conv_h, self.gate.conv_w)
+
+    def count_operations(self, x: Tensor) -> int:
+        """Operations beside those of the layers, see :mod:`ean_mmdet.analysis.complexity`."""
+        return strip_pools(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 
 def check_ratio(module: nn.Module, in_channels: int, ratio: int) -> None:
     """See that ``ratio`` leaves at least one hidden channel."""
@@ -30,3 +32,21 @@ def check_feature_map(module: nn.Module, x: Tensor, channels: int) -> None:
         raise ValueError(
             f'{type(module).__name__}: expected a feature map of shape (N, {channels}, H, W), got {tuple(x.shape)}'
         )
+
+
+def gate_layers(module: nn.Module) -> tuple[nn.Module, ...] | None:
+    """The layers of an attention module that, zeroed, make its map constant; None where it doesn't say.
+
+    Raises:
+        InputError: Its ``gate_layers`` are something else than layers of it.
+    """
+    layers = getattr(module, 'gate_layers', None)
+    if layers is None:
+        return None
+    own = set(module.modules())
+    if isinstance(layers, (tuple, list)) and all(isinstance(layer, nn.Module) and layer in own for layer in layers):
+        return tuple(layers)
+    raise InputError(
+        f'{type(module).__name__}.gate_layers must be a tuple of layers of the module itself, as (self.fc,), or () '
+        f'where its map is constant at the start, got {layers!r}'
+    )

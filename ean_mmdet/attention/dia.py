@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .base import BaseModule, register
 from .checks import check_feature_map, check_ratio
+from .operations import global_pool
 
 
 @register
@@ -69,6 +70,10 @@ class DIA(BaseModule):
     def end(self) -> None:
         """It is over."""
         self.within, self.state = False, None
+
+    def count_operations(self, x: Tensor) -> int:
+        """Operations beside those of the layers, see :mod:`ean_mmdet.analysis.complexity`."""
+        return global_pool(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

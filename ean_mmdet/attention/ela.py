@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .base import BaseModule, register
 from .checks import check_divisible, check_feature_map
+from .operations import strip_pools
 
 VARIANTS = ('T', 'B', 'S', 'L')
 
@@ -81,6 +82,10 @@ class ELA(BaseModule):
     def gate_layers(self) -> tuple[nn.Module, ...]:
         """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
         return (self.norm,)
+
+    def count_operations(self, x: Tensor) -> int:
+        """Operations beside those of the layers, see :mod:`ean_mmdet.analysis.complexity`."""
+        return strip_pools(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

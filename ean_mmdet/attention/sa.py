@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from .base import BaseModule, register
 from .checks import check_feature_map
+from .operations import global_pool
 
 
 @register
@@ -60,6 +61,10 @@ class SA(BaseModule):
         self.spatial_weight = nn.Parameter(torch.zeros(channels))
         self.spatial_bias = nn.Parameter(torch.ones(channels))
         self.norm = nn.GroupNorm(channels, channels)
+
+    def count_operations(self, x: Tensor) -> int:
+        """Operations beside those of the layers, see :mod:`ean_mmdet.analysis.complexity`."""
+        return global_pool(x[:, : x.shape[1] // 2])
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

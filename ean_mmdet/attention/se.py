@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .base import BaseModule, register
 from .checks import check_feature_map, check_ratio
+from .operations import global_pool
 
 
 @register
@@ -48,6 +49,10 @@ class SE(BaseModule):
     def gate_layers(self) -> tuple[nn.Module, ...]:
         """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
         return (self.gate.fc2,)
+
+    def count_operations(self, x: Tensor) -> int:
+        """Operations beside those of the layers, see :mod:`ean_mmdet.analysis.complexity`."""
+        return global_pool(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .base import BaseModule, register
 from .checks import check_divisible, check_feature_map
+from .operations import global_pool
 
 
 @register
@@ -57,6 +58,10 @@ class SGE(BaseModule):
         self.eps = eps
         self.weight = nn.Parameter(torch.zeros(groups))
         self.bias = nn.Parameter(torch.ones(groups))
+
+    def count_operations(self, x: Tensor) -> int:
+        """Operations beside those of the layers, see :mod:`ean_mmdet.analysis.complexity`."""
+        return global_pool(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x`` of shape (N, in_channels, H, W)."""

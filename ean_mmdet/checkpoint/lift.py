@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ..attention.checks import gate_layers
 from ..errors import InputError
 
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
@@ -88,7 +89,7 @@ def initial_mask(gate: nn.Module, channels: int) -> float | None:
 
 def zero_gate_layers(gate: nn.Module) -> None:
     """Set the weights and biases of a module's ``gate_layers`` to zero."""
-    for layer in getattr(gate, 'gate_layers', ()):
+    for layer in gate_layers(gate) or ():
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
 

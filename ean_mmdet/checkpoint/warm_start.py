@@ -15,6 +15,7 @@ from terminaltables import AsciiTable
 from torch import Tensor, nn
 
 from ..attention import EAN
+from ..attention.checks import gate_layers
 from ..errors import InputError
 from .lift import examine, lift, zero_gate_layers
 from .loaded import note_loaded
@@ -101,9 +102,15 @@ def _plan(model: nn.Module, found: Match, zero_init_gate: bool, name: str) -> Re
         gates = examine(model, {**declared, **{key: module for key, module in others.items() if module is not None}})
     unknown = [key for key in others if key not in gates or gates[key].mask is None]
     if unknown:
+        silent = dict.fromkeys(type(others[key]).__name__ for key in unknown if key in gates)
+        hint = (
+            f'. If {" and ".join(silent)} is an attention module of your own, give its class gate_layers, see '
+            f'docs/own_module.md'
+        )
         raise InputError(
             f'{name} is of another architecture than the model (another depth?): it lacks {sample(unknown)}, which '
             f"isn't attention with a constant mask at its start, so the network would not compute what it did"
+            f'{hint if silent else ""}'
         )
     _check_gates(declared, gates, zero_init_gate)
     scaled = lift(model, gates) if gates else {}
@@ -261,7 +268,7 @@ def _check_gates(declared: dict[str, nn.Module], gates: dict, zero_init_gate: bo
     if varying:
         kinds = ', '.join(dict.fromkeys(type(declared[path]).__name__ for path in varying))
         text = f'the mask of {kinds} ({sample(varying)}) depends on its input from the start'
-        if not zero_init_gate and all(declared[path].gate_layers for path in varying):
+        if not zero_init_gate and all(gate_layers(declared[path]) for path in varying):
             raise InputError(
                 f'{text}, so no scaling makes up for it. Set zero_init_gate=True in init_cfg: with a last layer of '
                 f'zeros it starts constant'

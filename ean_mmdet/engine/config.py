@@ -34,6 +34,11 @@ def load_config(path: str, options: dict | None = None, splits: Collection[str] 
         raise InputError(f'no config at {path}{_near_configs(file)}')
     try:
         config = Config.fromfile(path)
+    except ImportError as error:
+        raise InputError(
+            f'{path} is no valid config: {error}. A module of your own in custom_imports is found in the folders of '
+            f'PYTHONPATH: PYTHONPATH=FOLDER python tools/…'
+        ) from error
     except Exception as error:  # a config is a program, and can fail in any way
         raise InputError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
     before = copy.deepcopy(config)

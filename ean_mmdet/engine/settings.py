@@ -115,13 +115,15 @@ def build_errors(config: Config) -> Iterator[None]:
         reason = ' '.join(str(error).split())
         if not reason:  # a bare assertion
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f'{type(error).__name__} at {frame.line!r} ({frame.filename}, line {frame.lineno})'
+            owner = list(traceback.walk_tb(error.__traceback__))[-1][0].f_locals.get('self')
+            whose = f'{type(owner).__name__}: ' if owner is not None else ''
+            reason = f'{whose}{type(error).__name__} at {frame.line!r} ({frame.filename}, line {frame.lineno})'
         raise InputError(f'the config cannot be built: {_place(config, reason) or reason}') from error
 
 
 def _place(config: Config, reason: str) -> str | None:
     """Where in a config an argument or a type is that could not be built from, with near names."""
-    argument = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", reason)
+    argument = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", reason)
     unknown = re.search(r'(?:([\w.]+) is not in the \S+ registry|Cannot find \S+ in registry)', reason)
     for key, entry in _dicts(config.to_dict()):
         kind = entry.get('type')
@@ -130,7 +132,7 @@ def _place(config: Config, reason: str) -> str | None:
         found = find_registered(kind, _scope(entry, config))
         if argument and argument[2] in entry:
             for cls in found:
-                if argument[1] in {base.__name__ for base in getattr(cls, '__mro__', ())}:
+                if argument[1] in {base.__name__ for base in getattr(cls, '__mro__', (cls,))}:
                     return f'{key}: {_takes_no(kind, argument[2], _parameters(cls) or _own_parameters(cls))}'
         elif unknown and not found and unknown[1] in (kind, None):
             near = _near_types(kind, _scope(entry, config), 0.6)

@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from torch import nn
+
 from ..errors import InputError
 
 
@@ -35,6 +37,7 @@ def user_errors(folder: str | os.PathLike | None = None) -> Iterator[None]:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         what = f'{type(error).__name__}: {lines[-1] if lines else "no message"}'
+        what += _layer(error)
         line = f'{os.sep.join(Path(frame.filename).parts[-3:])}, line {frame.lineno}'
         file = Path(folder, f'traceback_{os.getpid()}.txt')
         try:
@@ -43,6 +46,18 @@ def user_errors(folder: str | os.PathLike | None = None) -> Iterator[None]:
         except OSError:
             raise error from None  # nowhere to put it
         _end(f'{what} ({line}); the traceback is in {file}', 1)
+
+
+def _layer(error: BaseException) -> str:
+    """The layer of the model that an error comes from, in words; nothing where it comes from none."""
+    frames = (frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = [owner for owner in frames if isinstance(owner, nn.Module)]
+    if not modules:
+        return ''
+    model, layer = modules[0], modules[-1]
+    name = next((name for name, module in model.named_modules() if module is layer), '')
+    text = repr(layer) if not any(True for _ in layer.children()) else type(layer).__name__
+    return f', in {name.removeprefix("module.")}, {text}' if name else ''
 
 
 def _end(message: str, code: int) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..attention.checks import gate_layers
 from .norm_attention import channels_of
 from .positions import Position
 
@@ -87,7 +88,7 @@ def constant_map(attention: nn.Module, channels: int) -> float | None:
 
 def zero_gate_layers(attention: nn.Module) -> None:
     """Set the weights and biases of a module's ``gate_layers`` to zero."""
-    for layer in getattr(attention, 'gate_layers', ()):
+    for layer in gate_layers(attention) or ():
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
 

@@ -78,7 +78,9 @@ def test_targets_and_names_that_are_not_there(tmp_path, sample_data):
     assert choose(scores, None, 'abcd', 'c', 1) == [2]
     with pytest.raises(InputError, match='--target 3: there are 3 detections, 0 to 2'):
         choose(scores, labels, 'ab', '3', 1)
-    with pytest.raises(InputError, match="--target 'x' is neither best, nor a number, nor one of a, b"):
+    with pytest.raises(
+        InputError, match="--target 'x' is neither best, nor a number, nor a class; the classes are a, b"
+    ):
         choose(scores, labels, 'ab', 'x', 1)
     with pytest.raises(InputError, match='no c was detected'):
         choose(scores, labels, 'abc', 'c', 1)
@@ -99,6 +101,15 @@ def test_the_tool_puts_networks_side_by_side(tmp_path, sample_data, run_tool):
     assert picture.shape[1] > 2.5 * picture.shape[0]  # the image and two maps
     result = run_tool('cam.py', image, checkpoints[0], tiny, check=False)
     assert result.returncode and 'the config, a .py file, comes before its checkpoint' in result.stderr
+    result = run_tool('cam.py', image.parent, tiny, checkpoints[0], '--target', 'circel', check=False)
+    assert result.returncode == 2 and 'nor a class; did you mean circle?' in result.stderr
+    assert 'Explaining' not in result.stdout  # no image was looked at
+    (tmp_path / 'two').mkdir()
+    for name in ('a.jpg', 'b.jpg'):
+        (tmp_path / 'two' / name).write_bytes(image.read_bytes())
+    result = run_tool('cam.py', tmp_path / 'two', tiny, checkpoints[0], '--target', '999', check=False)
+    assert result.returncode == 2 and 'there is nothing to show in any of the 2 images, see above' in result.stderr
+    assert result.stdout.count('--target 999: there are 20 detections, 0 to 19') == 2
 
 
 def test_nothing_stays_on_the_model():

@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import cv2
 import numpy as np
 import pytest
@@ -66,6 +68,13 @@ def test_at_the_start_every_mask_is_a_half():
 def test_without_eans():
     with pytest.raises(InputError, match='Sequential has no EAN'):
         eans(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    with pytest.raises(InputError, match=r"no EAN 'gate'; near are gates"):
+        eans(nn.Sequential(OrderedDict(gates=EAN(8, groups=2))), ['gate'])
+
+
+def test_eans_without_images_are_refused(run_tool):
+    result = run_tool('masks.py', 'x.py', 'x.pth', '--eans', 'x', check=False)
+    assert result.returncode == 2 and '--eans chooses what is drawn over the --images' in result.stderr
 
 
 def test_masks_over_an_image(tmp_path):

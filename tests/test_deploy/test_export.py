@@ -210,14 +210,17 @@ def test_a_detector_by_torch_export(tiny, tmp_path):
 def test_the_tools_evaluate_and_run_an_exported_model(tiny, sample_data, tmp_path, run_tool):
     work_dir = tmp_path / 'run'
     run_tool('train.py', tiny, '--work-dir', work_dir)
-    checkpoint, path = work_dir / 'iter_6.pth', tmp_path / 'x.onnx'
-    result = run_tool('export.py', tiny, checkpoint, '--out', path)
+    checkpoint, path = work_dir / 'iter_6.pth', work_dir / 'iter_6.onnx'
+    result = run_tool('export.py', tiny, checkpoint)
     int8 = ['--int8', 'static', '--calibration', sample_data / 'JPEGImages', '--calibration-images', 4]
-    run_tool('export.py', tiny, checkpoint, '--out', tmp_path / 'int8.onnx', *int8)
-    assert (tmp_path / 'int8.onnx').stat().st_size < 0.6 * path.stat().st_size
+    run_tool('export.py', tiny, checkpoint, *int8)
+    assert (work_dir / 'iter_6_static.onnx').stat().st_size < 0.6 * path.stat().st_size
     result_of_none = run_tool('export.py', tiny, checkpoint, *int8[:2], check=False)
     assert '--int8 static needs --calibration FOLDER' in result_of_none.stderr
-    assert f'wrote {path}' in result.stdout and 'images, sizes → boxes, scores, labels' in result.stdout
+    assert f'writing {path}' in result.stdout.partition(f'wrote {path}')[0]  # before it does
+    wrong = run_tool('export.py', tiny, checkpoint, '--out', tmp_path / 'x.pt2', check=False)
+    assert wrong.returncode == 2 and '--format onnx is written to a file that ends in .onnx' in wrong.stderr
+    assert 'images, sizes → boxes, scores, labels' in result.stdout
     _, about = load_exported(path)
     assert about['height'] == about['width'] == 96 and about['channels'] == 'RGB' and len(about['mean']) == 3
     assert about['resize'] == [dict(type='Resize', scale=[96, 96], keep_ratio=False)]

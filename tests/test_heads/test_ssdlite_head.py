@@ -1,3 +1,4 @@
+import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -6,10 +7,13 @@ from mmengine.registry import MODELS
 from tests.conftest import ROOT
 
 
-def test_predicts_as_stock_ssdhead_cannot():
+@pytest.mark.parametrize('head', ['SSDHead', 'SSDLiteHead'])
+def test_predicts(head):
+    """Stock MMDetection's ``SSDHead`` does too, since the import."""
     model = Config.fromfile(ROOT / 'configs/ssdlite320_ean_mobilenext_voc.py').model
     model.backbone.widen_factor = 0.25
     model.neck.update(in_channels=(144, 320), out_channels=(144, 320, 64, 64, 64, 64))
+    model.bbox_head.type = head
     model.bbox_head.in_channels = (144, 320, 64, 64, 64, 64)
     detector = MODELS.build(model).eval()
     shape = dict(img_shape=(320, 320), pad_shape=(320, 320), ori_shape=(320, 320), scale_factor=(1.0, 1.0))

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from PIL import Image
 from pycocotools.coco import COCO
 
+from tests.conftest import ROOT
 from tests.test_tools.test_train_and_test import tiny, trained  # noqa: F401, fixtures
 
 
@@ -84,6 +85,12 @@ def test_an_unknown_device(trained, tiny, sample_data, run_tool):  # noqa: F811
     image = sample_data / 'JPEGImages/000001.jpg'
     result = run_tool('infer.py', image, tiny, trained / 'iter_6.pth', '--device', 'foo', check=False)
     assert result.returncode == 2 and '--device foo cannot be used here' in result.stderr
+
+
+def test_a_classifier_is_no_detector(trained, sample_data, tmp_path, run_tool):  # noqa: F811
+    image, config = sample_data / 'JPEGImages/000001.jpg', ROOT / 'configs/pretrain/ean_mobilenext_cifar10.py'
+    result = run_tool('infer.py', image, config, trained / 'iter_6.pth', '--out-dir', tmp_path, check=False)
+    assert result.returncode == 2 and 'the model of the config, ImageClassifier, is no detector' in result.stderr
 
 
 @pytest.mark.parametrize('name', ['empty'])
