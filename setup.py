@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
@@ -93,6 +94,14 @@ class BuildPython(build_py):
         shutil.copy('model-index.yml', folder)
 
 
+class BuildWheel(bdist_wheel):
+    """Name the wheel after its platform: the library knows nothing of Python, and of PyTorch a stable interface."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        compiled = any(Path(self.bdist_dir or '').rglob('_gate.so'))
+        return 'py3', 'none', super().get_tag()[2] if compiled else 'any'
+
+
 def find_torch() -> Path:
     """The folder of the PyTorch that the package will run with.
 
@@ -115,5 +124,5 @@ def find_torch() -> Path:
 
 setup(
     ext_modules=[Extension('ean_mmdet.ops._gate', sources=[], optional=True)],
-    cmdclass={'build_ext': BuildGate, 'build_py': BuildPython},
+    cmdclass={'build_ext': BuildGate, 'build_py': BuildPython, 'bdist_wheel': BuildWheel},
 )

@@ -4,6 +4,7 @@ A sample up to one pixel outside of the map takes the border's value; farther ou
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -17,11 +18,11 @@ def corners(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tens
         width: That of the feature map.
 
     Returns:
-        Indices into the flattened map and weights, both (4, *y.shape). The weights are differentiable in y and x.
+        Indices into the flattened map and weights, both (4, *y.shape).
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
-    top, left = y.detach().floor().long(), x.detach().floor().long()
+    top, left = y.floor().long(), x.floor().long()
     bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
     down, along = y - top, x - left
     indices = torch.stack([row * width + column for row in (top, bottom) for column in (left, right)])
@@ -40,9 +41,10 @@ def sample(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
     Returns:
         (B, C, P).
     """
-    indices, weights = corners(y, x, *maps.shape[2:])
-    flat = maps.flatten(2)
-    return sum(
-        flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)) * weight[:, None]
-        for index, weight in zip(indices, weights)
-    )
+    height, width = maps.shape[2:]
+    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
+    dtype = torch.promote_types(maps.dtype, torch.float32)  # places in float16 are too coarse
+    y, x = y.to(dtype), x.to(dtype)
+    grid = torch.stack([x * 2 / max(width - 1, 1) - 1, y * 2 / max(height - 1, 1) - 1], dim=-1)
+    found = F.grid_sample(maps.to(dtype), grid[:, None], padding_mode='border', align_corners=True)  # (B, C, 1, P)
+    return (found[:, :, 0] * inside[:, None]).to(maps.dtype)

@@ -17,4 +17,4 @@ def masked_col2im_forward(
     values: Tensor, rows: Tensor, columns: Tensor, output: Tensor, height: int, width: int, channels: int
 ) -> None:
     """Put ``values`` (channels, M) into ``output`` (1, channels, height, width)."""
-    output[0, :, rows, columns] = values
+    output[0, :, rows, columns] = values.to(output.dtype)  # autocast makes them float16

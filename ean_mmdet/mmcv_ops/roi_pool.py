@@ -6,9 +6,8 @@ Shapes: input (N, C, H, W), rois (K, 5) as image, x1, y1, x2, y2 in pixels of th
 import torch
 from torch import Tensor
 
-from .bilinear import sample
 from .gradients import gradients
-from .roi_align import sample_points
+from .roi_align import sample_bins, sample_points
 
 
 def bins(start: Tensor, size: Tensor, count: int, pixels: int) -> tuple[Tensor, Tensor]:
@@ -78,12 +77,8 @@ def deformed(
     size = (rois[:, 3:5] - rois[:, 1:3]) * scale
     shift = gamma * size[:, :, None, None] * offset  # x, y
     output = input.new_zeros(len(rois), input.shape[1], height, width)
-    for chosen, y, x in sample_points(rois, height, width, scale, ratio, aligned=True):
-        x, y = (
-            (position.view(len(chosen), height, width, -1) + shift[chosen, i, :, :, None]).flatten(1)
-            for i, position in enumerate((x, y))
-        )
-        values = sample(input[rois[chosen, 0].long()], y, x).unflatten(2, (height, width, -1))
+    for image, chosen, y, x in sample_points(rois, height, width, scale, ratio, aligned=True):
+        values = sample_bins(input, image, y + shift[chosen, 1, ..., None], x + shift[chosen, 0, ..., None])
         output = output.index_copy(0, chosen, values.mean(-1))
     return output
 

@@ -65,6 +65,15 @@ def test_roi_align_gradient(mode):
     assert gradcheck(lambda x: mmcv.ops.roi_align(x, ROIS.double(), (2, 3), 0.1, 2, mode, True), x)
 
 
+def test_of_halves():
+    x, rois = torch.randn(2, 2, 9, 13).bfloat16(), ROIS.bfloat16()
+    expected = mmcv.ops.roi_align(x.float(), rois.float(), 2, 0.25, 2, 'max', True)
+    with torch.autocast('cpu', torch.bfloat16):
+        actual = mmcv.ops.roi_align(x, rois, 2, 0.25, 2, 'max', True)
+    assert actual.dtype == torch.bfloat16
+    torch.testing.assert_close(actual.float(), expected, rtol=0.05, atol=0.05)
+
+
 def test_a_roi_without_area_has_no_maximum():
     x = torch.ones(1, 1, 4, 4)
     for boxes in (torch.tensor([[0, 1.0, 1, 1, 1]]), torch.zeros(0, 5)):
