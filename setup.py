@@ -42,7 +42,16 @@ class BuildGate(build_ext):
         if sys.platform == 'win32':
             raise OSError('the compiled kernels are for Linux and macOS')
         torch = find_torch()
-        flags = ['-std=c++20', '-O3', '-fPIC', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=off', '-fvisibility=hidden', '-w']
+        flags = [
+            '-std=c++20',
+            '-O3',
+            '-fPIC',
+            '-fno-math-errno',
+            '-fno-trapping-math',
+            '-ffp-contract=off',
+            '-fvisibility=hidden',
+            '-w',
+        ]
         compiler = os.environ.get('CXX', 'c++')
         build = Path(self.build_temp)
         build.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from rich.progress import track
 from torch import nn
 
 from ean_mmdet import engine
-from ean_mmdet.checkpoint import load_whole
+from ean_mmdet.checkpoint import load_whole, moment
 from ean_mmdet.datasets.pipeline import read_image
 from ean_mmdet.errors import InputError
 from ean_mmdet.files import find_images, make_folder, write_text
@@ -63,6 +63,7 @@ def load_model(config: Config, source: str, device: str) -> nn.Module:
         meta = dict(dataset_type.METAINFO, **(dataset.get('metainfo') or {}))
     model.dataset_meta = {key.lower(): value for key, value in meta.items()}
     model.cfg = config
+    model.made_by = dict(checkpoint=source, **moment(checkpoint))
     return model.to(device).eval()
 
 
@@ -75,6 +76,7 @@ def load_exported_model(config: Config, path: str) -> nn.Module:
     metainfo = config.test_dataloader.dataset.get('metainfo') or {}
     model.dataset_meta = {**{key.lower(): value for key, value in metainfo.items()}, **model.dataset_meta}
     model.cfg = config
+    model.made_by = dict(checkpoint=path, **{k: v for k, v in model.about.items() if k in ('iteration', 'epoch')})
     return model.eval()
 
 
@@ -108,7 +110,8 @@ def main() -> None:
         classes = model.dataset_meta['classes']
         root = args.images if args.images.is_dir() else args.images.parent
         ids = category_ids(config, classes)
-        result = dict(images=[], annotations=[], categories=[dict(id=i, name=n) for i, n in zip(ids, classes)])
+        categories = [dict(id=number, name=name) for number, name in zip(ids, classes)]
+        result = dict(info=model.made_by, images=[], annotations=[], categories=categories)
         pictures, unreadable = picture_names(images, root), []
         for path in track(images, description='Detecting'):
             try:

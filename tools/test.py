@@ -11,6 +11,7 @@ from ean_mmdet import engine
 from ean_mmdet.datasets import check_data
 from ean_mmdet.errors import InputError
 from ean_mmdet.evaluation import results
+from ean_mmdet.hooks import SafeCheckpointHook
 
 
 def parse_args() -> argparse.Namespace:
@@ -89,6 +90,13 @@ def write_predictions(runner: Runner, out: Path) -> None:
     runner.test_evaluator.metrics.append(metric)
 
 
+def loaded(runner: Runner) -> dict:
+    """The checkpoint that was tested, and the moment of training that it is of."""
+    hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
+    about = getattr(runner.model, 'about', {})  # an exported model's
+    return {key: about[key] for key in ('iteration', 'epoch') if key in about} | (hook.loaded if hook else {})
+
+
 def main() -> None:
     args = parse_args()
     with engine.user_errors():
@@ -112,8 +120,12 @@ def main() -> None:
         if args.out:
             write_predictions(runner, args.out)
         metrics = runner.test()
+        made_by = loaded(runner) | dict(config=args.config, checkpoint=args.checkpoint)
+        if Path(args.checkpoint).is_file():
+            made_by['checkpoint'] = str(Path(args.checkpoint).resolve())
         if args.out and engine.is_main_process():
-            results.write_info(args.out, config=args.config, checkpoint=args.checkpoint, metrics=metrics)
+            results.write_info(args.out, **made_by, metrics=metrics)
+    runner.logger.info('Tested ' + ', '.join(f'{key} {value}' for key, value in made_by.items()))
     if args.out:
         runner.logger.info(f'Predictions are in {args.out.resolve()}')
     if args.show_dir:

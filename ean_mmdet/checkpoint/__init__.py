@@ -3,7 +3,7 @@
 from .convert import convert_checkpoint
 from .fit import check_finite, check_fit, first_not_finite, load_whole, weights_in
 from .latest import latest_checkpoint
-from .loaded import is_loaded, note_loaded
+from .loaded import is_loaded, moment, note_loaded
 from .loaders import register_loaders
 from .plain import to_plain
 from .pretrained import CheckedPretrained
@@ -21,6 +21,7 @@ __all__ = [
     'latest_checkpoint',
     'load_local',
     'load_whole',
+    'moment',
     'note_loaded',
     'register_loaders',
     'to_plain',

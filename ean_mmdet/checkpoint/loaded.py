@@ -1,4 +1,4 @@
-"""Which parameters of a model a checkpoint gave, noted on the parameters themselves."""
+"""What a checkpoint gave: which parameters, noted on the parameters themselves, and of which moment of training."""
 
 from __future__ import annotations
 
@@ -18,3 +18,10 @@ def note_loaded(model: nn.Module, keys: Iterable[str]) -> None:
 def is_loaded(parameter: Tensor) -> bool:
     """Whether a checkpoint gave a parameter."""
     return getattr(parameter, 'from_checkpoint', False)
+
+
+def moment(checkpoint: object) -> dict[str, int]:
+    """The moment of training that a checkpoint is of: ``iteration`` and ``epoch``, those that it tells."""
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    told = dict(iteration=meta.get('iter'), epoch=meta.get('epoch')) if isinstance(meta, dict) else {}
+    return {key: value for key, value in told.items() if isinstance(value, int)}

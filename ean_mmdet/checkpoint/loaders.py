@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 from typing import Any
@@ -21,7 +20,7 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 
-from ..errors import InputError
+from ..errors import InputError, near_names
 from .safe_load import MapLocation, explained, load_local, restore_history, safe_loading
 
 
@@ -56,7 +55,7 @@ def load_http(
 def _load_named(filename: str, map_location: MapLocation, urls: dict[str, str], source: str) -> Any:
     name = filename.split('://', 1)[1]
     if name not in urls:
-        near = difflib.get_close_matches(name, urls) or sorted(urls)[:5]
+        near = near_names(name, urls) or sorted(urls)[:5]
         raise InputError(f'{source} has no checkpoint named {name!r}; near names: {", ".join(near)}')
     return load_http(urls[name], map_location)
 

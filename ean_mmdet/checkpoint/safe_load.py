@@ -10,7 +10,6 @@ nothing up. Everything else is refused as PyTorch refuses it.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import pickle
 import zipfile
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-from ..errors import InputError
+from ..errors import InputError, near_names
 
 try:
     from numpy._core import multiarray
@@ -102,7 +101,7 @@ def load_local(filename: str, map_location: MapLocation = None) -> Any:
     if not os.path.isfile(filename):
         folder = os.path.dirname(filename) or '.'
         files = [name for name in os.listdir(folder) if name.endswith('.pth')] if os.path.isdir(folder) else []
-        near = difflib.get_close_matches(os.path.basename(filename), files) or sorted(files)[:5]
+        near = near_names(os.path.basename(filename), files) or sorted(files)[:5]
         hint = f'; {folder} has {", ".join(near)}' if near else ''
         raise InputError(f'no checkpoint at {filename}{hint}')
     with explained(filename), safe_loading():

@@ -6,7 +6,6 @@ there when its turn comes. This says so at once. What it can't look at it names:
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections import Counter
@@ -23,7 +22,7 @@ from mmengine.registry import DATASETS
 from rich.console import Console
 from rich.progress import track
 
-from ..errors import InputError
+from ..errors import InputError, near_names
 from .coco_check import (
     counted,
     find_errors,
@@ -292,9 +291,8 @@ def _frames(infos: list[dict]) -> Iterator[dict]:
 def class_error(split: str, source: Path, classes: tuple[str, ...], found: list[str]) -> InputError:
     """Names of classes that aren't in the annotations, with those that are near."""
     absent = [name for name in classes if name not in found]
-    by_lower = {name.lower(): name for name in found}
-    near = {name: difflib.get_close_matches(name.lower(), by_lower, n=1) for name in absent}
-    hints = [f'{name!r} for {by_lower[match[0]]!r}' for name, match in near.items() if match]
+    near = {name: near_names(name, found, 1) for name in absent}
+    hints = [f'{name!r} for {match[0]!r}' for name, match in near.items() if match]
     return InputError(
         f"{split} data: {source} has the classes {short(found)}, but the config's {short(absent)} "
         f'{"is" if len(absent) == 1 else "are"} not among them{" (" + ", ".join(hints[:3]) + "?)" if hints else ""}. '

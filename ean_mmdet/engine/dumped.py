@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import math
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -102,20 +104,25 @@ def check_buildable(config: Config) -> None:
     That is: a type that no library registers, which MMEngine would import by its name, and data that is a pickle.
 
     Args:
-        config: The config. What it has in ``custom_imports`` isn't imported.
+        config: The config. What it has in ``custom_imports`` isn't imported, but for this package's own.
 
     Raises:
         InputError: There is such a setting.
     """
+    imports = (config.get('custom_imports') or {}).get('imports') or []
+    for module in [imports] if isinstance(imports, str) else imports:
+        if str(module).partition('.')[0] == 'ean_mmdet':
+            importlib.import_module(str(module))
+        elif module not in sys.modules:
+            raise InputError(
+                f'{config.filename} has modules of its own, {module}, and what a run wrote imports none. Name the '
+                f'config that was trained, which does: --base CONFIG, with PYTHONPATH as in training'
+            )
     default = config.get('default_scope') or 'mmdet'
     for key, value in nodes(config.to_dict()):
         if isinstance(value, dict) and isinstance(value.get('type'), str):
             if not _is_registered(value['type'], str(value.get('_scope_') or default)):
-                raise InputError(
-                    f'{key}.type of {config.filename} is {value["type"]!r}, which no library registers; a config that '
-                    f"a run wrote imports no module. Give the one that you trained with, which does, by the tool's "
-                    f'option for it'
-                )
+                raise InputError(f'{key}.type of {config.filename} is {value["type"]!r}, which no library registers')
         elif isinstance(value, str) and value.endswith(('.pkl', '.pickle')):
             raise InputError(f'{key} of {config.filename} is the pickle {value!r}: loading it could run any code')
 

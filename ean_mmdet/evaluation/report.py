@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..analysis.cam import activation, overlay
 from ..analysis.complexity import count_model
 from ..checkpoint import latest_checkpoint, load_whole
 from ..datasets.pipeline import preprocess, read_image
-from ..engine import build_model, input_shape
+from ..engine import build_model, check_buildable, input_shape, load_config
 from ..errors import InputError
 from ..table import Table
 from .classification import Classified, read_classified
@@ -25,9 +25,13 @@ from .errors import KINDS, error_kinds
 from .matching import Matches, class_precisions, confusion, match, mistakes
 from .page import Section, page
 from .pictures import bars, confusion_figure, figure_url, image_url, precision_figure, side_by_side
-from .results import Truth, config_truth, read_detections
+from .results import Truth, config_truth, read_detections, read_info
 from .runs import Run, choose_metric, flat_settings, read_run, short_names
 
+MOST_DETECTIONS = (
+    "Of a class and an image the 100 best detections count, as for COCO's mAP. The table by class of tools/test.py "
+    '(classwise=True) counts the 1000 best, the last of proposal_nums, so it can differ in the third digit.'
+)
 PACKAGES = ('ean_mmdet', 'torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain')
 
 
@@ -59,12 +63,14 @@ class Subject:
         run: The training run, if there is one.
         results: Its results on the test set, if there are any.
         precisions: AP of each class (rows) at each overlap (columns), of a detector's.
+        info: What made the results, where that is known.
     """
 
     name: str
     run: Run | None = None
     results: Matches | Classified | None = None
     precisions: np.ndarray | None = None
+    info: dict = field(default_factory=dict)
 
 
 def report_runs(
@@ -85,18 +91,23 @@ def report_runs(
         InputError: Something in a run can't be read.
     """
     runs = [read_run(folder) for folder in work_dirs]
+    if settings.base:
+        load_config(str(settings.base))  # its modules are imported
     subjects = []
     for run, name, file in zip(runs, short_names(runs), predictions):
         if run.config is None:
             raise InputError(f'{name} has no config beside its log')
+        check_buildable(run.config)
         file = file or _newest(run.path)
         progress(f'{name}: {file or "no predictions"}')
         if file is None:
             subjects.append(Subject(name, run))
-        elif _is_detector(run.config):
-            subjects.append(_detector(name, run, file, config_truth(run.config)))
+            continue
+        if _is_detector(run.config):
+            subject = _detector(name, run, file, config_truth(run.config))
         else:
-            subjects.append(Subject(name, run, read_classified(file, run.config)))
+            subject = Subject(name, run, read_classified(file, run.config))
+        subjects.append(replace(subject, info=read_info(file)))
     return _page(subjects, settings, progress)
 
 
@@ -140,7 +151,11 @@ def _newest(folder: Path) -> Path | None:
 
 
 def _page(subjects: Sequence[Subject], settings: Settings, progress: Callable[[str], object]) -> str:
-    sections = [Section('Overview', [('table', _overview(subjects))])]
+    overview = Section('Overview', [('table', _overview(subjects))])
+    for subject in subjects:
+        for note in _made_by(subject):
+            overview.add('note', f'{subject.name}: {note}' if len(subjects) > 1 else note)
+    sections = [overview]
     trained = [(subject.run, subject.name) for subject in subjects if subject.run]
     if trained:
         runs, names = zip(*trained)
@@ -156,7 +171,7 @@ def _page(subjects: Sequence[Subject], settings: Settings, progress: Callable[[s
             parts += _detection_errors(subject.results, subject.precisions, settings)
             if settings.maps and subject.run:
                 progress(f'{subject.name}: activation maps')
-                parts.append(_maps(subject.run, subject.results, settings))
+                parts.append(_maps(subject.run, subject.results, settings, subject.info.get('checkpoint')))
         elif subject.results:
             parts += _classification_errors(subject.results, settings)
         else:
@@ -167,6 +182,23 @@ def _page(subjects: Sequence[Subject], settings: Settings, progress: Callable[[s
             section.heading = f'{subject.name}: {section.heading}' if len(subjects) > 1 else section.heading
         sections += parts
     return page(f'Report: {", ".join(subject.name for subject in subjects)}', sections)
+
+
+def _made_by(subject: Subject) -> list[str]:
+    """What the results are of, and whether that is what the curves are of."""
+    run, info = subject.run, subject.info
+    if run is None or subject.results is None:
+        return []
+    if not info.get('checkpoint'):
+        return ['What made the results is not known; tools/test.py --out writes it beside them.']
+    unit, key = ('epoch', 'epoch') if run.by_epoch else ('iteration', 'iteration')
+    checkpoint, done, at = Path(info['checkpoint']), run.done(run.by_epoch), info.get(key)
+    notes = [f'The results are of {checkpoint.name}' + (f', {unit} {at}.' if at is not None else '.')]
+    if at is not None and at != done:
+        notes.append(f'They are of {unit} {at}, and the curves go to {unit} {done:g}.')
+    if run.path.resolve() not in checkpoint.resolve().parents:
+        notes.append(f'Their checkpoint, {checkpoint}, is not in {run.path}: is it of another training?')
+    return notes
 
 
 def _overview(subjects: Sequence[Subject]) -> Table:
@@ -263,7 +295,7 @@ def _detection_errors(matches: Matches, precisions: Any, settings: Settings) -> 
         Section(
             'Classes',
             [
-                ('table', Table.of('', ('class', 'objects', 'AP', 'AP@.5', 'AP@.75'), rows)),
+                ('table', Table.of('', ('class', 'objects', 'AP', 'AP@.5', 'AP@.75'), rows, [MOST_DETECTIONS])),
                 ('picture', (curves, 'Precision and recall at an overlap of 0.5')),
             ],
         ),
@@ -343,10 +375,11 @@ def _others(row: np.ndarray, label: int, classes: Sequence[str]) -> str:
     return ', '.join(f'{classes[k]} {wrong[k]}' for k in np.argsort(-wrong, kind='stable')[:2] if wrong[k]) or '–'
 
 
-def _maps(run: Run, matches: Matches, settings: Settings) -> Section:
+def _maps(run: Run, matches: Matches, settings: Settings, tested: str | None) -> Section:
     """Activation maps of the surest detections of the first images that have some."""
     section = Section('Activation maps')
-    checkpoint = latest_checkpoint(run.path)
+    usable = tested and Path(tested).is_file() and not tested.endswith('.onnx')
+    checkpoint = tested if usable else latest_checkpoint(run.path)
     if checkpoint is None:
         section.add('note', 'There is no checkpoint in the work dir.')
         return section
@@ -364,5 +397,7 @@ def _maps(run: Run, matches: Matches, settings: Settings) -> Section:
         section.add('note', f'No activation maps: {error}')
         return section
     section.add('pictures', shown)
-    section.add('note', 'HiResCAM of the surest detection; tools/cam.py draws more.')
+    section.add('note', f'HiResCAM of the surest detection by {Path(checkpoint).name}; tools/cam.py draws more.')
+    if tested and checkpoint != tested:
+        section.add('note', f'The results are of {tested}, which is not here, so the maps are of another checkpoint.')
     return section

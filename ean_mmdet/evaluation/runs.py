@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
@@ -18,7 +17,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
 from ..engine import read_dumped_config
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 
 # Beside the metrics in a line of validation.
 NO_METRICS = {'step', 'epoch', 'iter', 'time', 'data_time', 'memory'}
@@ -206,8 +205,7 @@ def config_value(run: Run, key: str) -> object:
         raise InputError(f'{key} is a group of settings in the config of {run.path}: {", ".join(inside[:8])}')
     tail = key.rpartition('.')[2]
     same_tail = [name for name in settings if name.rpartition('.')[2] == tail]
-    near = difflib.get_close_matches(key, same_tail or settings, n=3, cutoff=0 if same_tail else 0.6)
-    hint = f'; did you mean {" or ".join(near)}?' if near else ''
+    hint = did_you_mean(key, same_tail or settings, cutoff=0 if same_tail else 0.6)
     raise InputError(f'the config of {run.path} has no {key}{hint}')
 
 

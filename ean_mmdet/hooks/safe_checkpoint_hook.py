@@ -14,7 +14,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
-from ..checkpoint import check_finite, check_fit, first_not_finite, note_loaded, to_plain, weights_in
+from ..checkpoint import check_finite, check_fit, first_not_finite, moment, note_loaded, to_plain, weights_in
 from ..errors import InputError
 from .frozen_attention import frozen_attention
 from .schedules import catch_up, schedule_changes
@@ -32,6 +32,9 @@ class SafeCheckpointHook(Hook):
 
     Every runner has it once ``ean_mmdet`` is imported; it is listed in ``custom_hooks`` to set its arguments.
 
+    Attributes:
+        loaded: What was loaded last: ``checkpoint``, and the ``iteration`` and ``epoch`` that it is of.
+
     Args:
         new_schedule: Whether a resumed run follows the schedule of the config from where it is, as though it had
             had it from the beginning. mmengine restores the checkpoint's. Defaults to False.
@@ -41,6 +44,7 @@ class SafeCheckpointHook(Hook):
 
     def __init__(self, new_schedule: bool = False) -> None:
         self.new_schedule = new_schedule
+        self.loaded: dict[str, Any] = {}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Make the checkpoint plain."""
@@ -59,6 +63,7 @@ class SafeCheckpointHook(Hook):
         training = isinstance(runner._train_loop, BaseLoop)  # a config until training begins
         check_fit(runner.model, checkpoint, source, whole=runner._resume or not training)
         note_loaded(_unwrapped(runner.model), weights_in(checkpoint, source))
+        self.loaded = dict(checkpoint=str(source), **moment(checkpoint))
         if not runner._resume:
             return
         check_finite(weights_in(checkpoint, source), source)

@@ -5,7 +5,6 @@ Li, Li and Wen, AAAI 2024, 'Integration Strategy'.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ..errors import near_names
 from .norm_attention import Switch, channels_of
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -261,7 +261,7 @@ def _matching(model: nn.Module, at: str | Sequence[str], caller: str) -> list[st
         except re.error as error:
             raise ValueError(f'{caller}: {pattern!r} is no regular expression: {error}') from error
         if not hits:
-            near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.4)
+            near = near_names(pattern, names, 5, 0.4)
             hint = f'near names are {", ".join(near)}' if near else f'it has names as {_examples(model)}'
             raise ValueError(f'{caller}: no module of {type(model).__name__} matches {pattern!r}; {hint}')
         matched.update(hits)

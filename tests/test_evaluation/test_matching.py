@@ -1,11 +1,13 @@
 """Average precision against pycocotools, and kinds of errors against examples made by hand."""
 
 import contextlib
+import inspect
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mmdet.evaluation.metrics import CocoMetric
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -53,7 +55,7 @@ def random_images(seed, number=30, classes=3):
     return columns(images, classes)
 
 
-def coco_precisions(d):
+def coco_precisions(d, most=(1, 10, 100)):
     truth, found = [], []
     for image, box, label, crowd in zip(d.true_images, d.true_boxes, d.true_labels, d.ignored):
         truth.append(dict(id=len(truth) + 1, image_id=int(image) + 1, category_id=int(label) + 1, iscrowd=int(crowd),
@@ -67,10 +69,21 @@ def coco_precisions(d):
         coco.dataset = dict(images=pictures, annotations=truth, categories=categories)
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(found), 'bbox')
+        evaluation.params.maxDets = list(most)
         evaluation.evaluate()
         evaluation.accumulate()
     # thresholds, recalls, classes, areas, most detections
     return evaluation.eval['precision'][:, :, :, 0, -1].mean(1).T
+
+
+def test_the_table_of_a_test_counts_more_detections(monkeypatch):
+    """As the note beside the report's table says; MMDetection's is of the last of its ``proposal_nums``."""
+    detections, numbers = random_images(0), (100, 300, 1000)
+    assert inspect.signature(CocoMetric).parameters['proposal_nums'].default == numbers
+    table, ours = coco_precisions(detections, numbers), class_precisions(match(detections))
+    assert 0 < abs(table - ours).max() < 0.02
+    monkeypatch.setattr(matching, 'MOST', 1000)
+    np.testing.assert_allclose(class_precisions(match(detections)), table, atol=1e-12)
 
 
 @pytest.mark.parametrize('seed', range(4))

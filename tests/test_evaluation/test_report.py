@@ -68,6 +68,44 @@ def test_a_browser_opens_it(reported, width, tmp_path):
     assert not {url for url in requested if 'google' not in url and 'gvt1' not in url}  # Chromium's own
 
 
+def test_results_say_what_they_are_of(reported, run_tool):
+    _, work_dir, folder = reported
+    info = json.loads((work_dir / 'x.info.json').read_text())
+    assert info['checkpoint'] == str(work_dir / 'iter_6.pth') and info['iteration'] == 6
+    text = (work_dir / 'report.html').read_text()
+    assert 'The results are of iter_6.pth, iteration 6.' in text and 'of the surest detection by iter_6.pth' in text
+    assert 'the curves go to' not in text and 'is it of another training?' not in text
+    # of an earlier checkpoint, and of another run's
+    other = folder / 'mismatched'
+    shutil.copytree(work_dir, other)
+    (other / 'x.info.json').write_text(json.dumps(info | dict(checkpoint=str(work_dir / 'iter_3.pth'), iteration=3)))
+    run_tool('report.py', other, '--maps', '1', '--images', '0', '--score-thr', '0.01')
+    text = (other / 'report.html').read_text()
+    assert 'They are of iteration 3, and the curves go to iteration 6.' in text
+    assert f'iter_3.pth, is not in {other}: is it of another training?' in text
+    assert 'of the surest detection by iter_3.pth' in text
+
+
+def test_a_run_is_looked_at_and_not_run(reported, tmp_path, run_tool):
+    _, work_dir, _ = reported
+    hostile = tmp_path / 'run'
+    shutil.copytree(work_dir, hostile)
+    (file,) = hostile.glob('2*/vis_data/config.py')
+    text = file.read_text()
+    trace = tmp_path / 'trace'
+    for line in (
+        f'open({str(trace)!r}, "w")',
+        f"model = dict(type='pathlib.Path.touch', self={str(trace)!r})",
+        f"custom_imports = dict(imports=['hostile'])\nopen_ = {str(trace)!r}",
+    ):
+        file.write_text(f'{text}\n{line}\n')
+        (hostile / 'hostile.py').write_text(f'open({str(trace)!r}, "w")')
+        result = run_tool('report.py', hostile, '--maps', '0', check=False, PYTHONPATH=str(hostile))
+        assert result.returncode == 2 and 'Traceback' not in result.stderr and not trace.exists(), line
+    run_tool('plot_runs.py', hostile, '--out', tmp_path / 'runs.png')  # it builds nothing
+    assert not trace.exists()
+
+
 def test_runs_side_by_side(reported, run_tool):
     _, work_dir, folder = reported
     other = folder / 'other'

@@ -262,7 +262,9 @@ def test_under_the_transforms_of_torch_func():
 
 def test_input_is_checked():
     z, vector = torch.rand(2, 4, 2, 2), torch.rand(4)
-    with pytest.raises(ValueError, match=r'batch_norm_gate: running_var must be of shape \(C,\) = \(4,\) and on cpu, got \(3,\)'):
+    with pytest.raises(
+        ValueError, match=r'batch_norm_gate: running_var must be of shape \(C,\) = \(4,\) and on cpu, got \(3,\)'
+    ):
         batch_norm_gate(z, vector, vector[:3], vector, vector)
     with pytest.raises(ValueError, match=r'batch_norm_gate: norm_weight must be .* got \(1,\)'):
         batch_norm_gate(z, vector, vector, vector, vector, norm_weight=vector[:1])
