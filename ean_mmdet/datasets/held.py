@@ -97,7 +97,7 @@ def hold(config: Config, part: dict, split: str) -> Held | None:
 
 
 def _build(kind: type, part: dict, split: str) -> BaseDataset:
-    options = copy.deepcopy({key: value for key, value in part.items() if key != 'type'})
+    options = copy.deepcopy({key: value for key, value in part.items() if key not in ('type', '_scope_')})
     options.update(pipeline=[], lazy_init=True)
     while True:
         try:

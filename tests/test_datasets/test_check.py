@@ -48,6 +48,7 @@ def test_good_data_passes(data, kind):
     inner = kind(data).train_dataloader.dataset
     wrapped = dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[inner, inner]))
     check_data(Config(dict(train_dataloader=dict(dataset=wrapped))))
+    check_data(kind(data, _scope_='mmdet'))  # as a base named mmdet::… has it
 
 
 @pytest.mark.parametrize('kind', [coco, voc])
