@@ -28,6 +28,8 @@ def main() -> None:
     args = parse_args()
     with engine.user_errors():
         config = engine.load_config(args.config, args.cfg_options)
+        if not any(config.get(f'{split}_dataloader') for split in SPLITS):
+            raise InputError(f'{args.config} has no data to check: no train_, val_ or test_dataloader')
         problems = []
         for split in SPLITS:
             if config.get(f'{split}_dataloader') is None:

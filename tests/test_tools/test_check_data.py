@@ -26,3 +26,9 @@ def test_no_check_starts_at_once(sample_data, tmp_path, run_tool):
     result = run_tool('train.py', config, *options, check=False)
     assert 'error: train data: 1 of the 24 images' in result.stderr
     run_tool('train.py', config, '--no-check', *options)
+
+
+def test_a_config_without_data(tmp_path, run_tool):
+    (tmp_path / 'empty.py').write_text("model = dict(type='EAN', in_channels=64)\n")
+    result = run_tool('check_data.py', tmp_path / 'empty.py', check=False)
+    assert result.returncode == 2 and 'has no data to check' in result.stderr
