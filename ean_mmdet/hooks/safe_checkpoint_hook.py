@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from torch import Tensor
 
 from ..checkpoint import check_finite, check_fit, first_not_finite, moment, note_loaded, to_plain, weights_in
 from ..errors import InputError
@@ -114,13 +115,12 @@ class SafeCheckpointHook(Hook):
             InputError: So it is.
         """
         loss = (outputs or {}).get('loss')
-        if loss is None or math.isfinite(float(loss)):
+        loss = float(loss.detach()) if isinstance(loss, Tensor) else loss
+        if loss is None or math.isfinite(loss):
             return
         key = first_not_finite(_unwrapped(runner.model).state_dict())
         if key is None:  # as with mixed precision, whose scaler leaves such a step out
-            print_log(
-                f'The loss of iteration {runner.iter + 1} is {float(loss)}; the weights are finite', 'current', 30
-            )
+            print_log(f'The loss of iteration {runner.iter + 1} is {loss}; the weights are finite', 'current', 30)
             return
         raise InputError(
             f'the loss of iteration {runner.iter + 1} is {float(loss)}, and so are weights ({key}): training stops. '
