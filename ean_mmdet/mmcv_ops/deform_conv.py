@@ -8,7 +8,16 @@ import torch
 import torchvision  # noqa: F401, has the operators
 from torch import Tensor
 
-forward = torch.ops.torchvision.deform_conv2d
+FAR = 1e4  # pixels: beyond any map, and a number in float16
+
+
+def finite(offset: Tensor) -> Tensor:
+    """Offsets that aren't numbers, as of a run that diverges, point outside: torchvision would read anywhere."""
+    return offset.nan_to_num(nan=FAR, posinf=FAR, neginf=-FAR)
+
+
+def forward(input: Tensor, weight: Tensor, offset: Tensor, *rest: Tensor | int) -> Tensor:
+    return torch.ops.torchvision.deform_conv2d(input, weight, finite(offset), *rest)
 
 
 def plain(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,6 +47,7 @@ def backward(
     A sample at exactly −1 is outside of the map for mmcv and has no gradient; torchvision takes the derivative towards
     the map. Offsets begin as zeros, so that with padding such samples are common.
     """
+    offset = finite(offset)
     size = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group, use_mask)
     found = torch.ops.torchvision._deform_conv2d_backward(grad_output, input, weight, offset, mask, bias, *size)
     kernel_h, kernel_w = weight.shape[2:]
@@ -48,8 +58,9 @@ def backward(
             [-1 if i == axis else 1 for i in range(6)]
         )
 
-    y = offset.view(shape)[:, :, :, :, 0] + steps(kernel_h, dilation_h, -pad_h, 2) + steps(shape[5], stride_h, 0, 4)
-    x = offset.view(shape)[:, :, :, :, 1] + steps(kernel_w, dilation_w, -pad_w, 3) + steps(shape[6], stride_w, 0, 5)
+    offset = offset.reshape(shape)
+    y = offset[:, :, :, :, 0] + steps(kernel_h, dilation_h, -pad_h, 2) + steps(shape[5], stride_h, 0, 4)
+    x = offset[:, :, :, :, 1] + steps(kernel_w, dilation_w, -pad_w, 3) + steps(shape[6], stride_w, 0, 5)
     found[2].view(shape).masked_fill_(((y == -1) | (x == -1))[:, :, :, :, None], 0)
     return found
 

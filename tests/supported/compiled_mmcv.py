@@ -156,6 +156,15 @@ def test_deform_conv(scale, modulated, config, dtype, monkeypatch):
     assert_same(call, monkeypatch, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=1e-4)
 
 
+def test_deform_conv_with_offsets_that_are_no_numbers(monkeypatch):
+    def call():
+        offset = torch.randn(1, 18, 6, 6)
+        offset[offset > 1] = torch.nan
+        return DeformConv2d(2, 3, 3, padding=1)(torch.randn(1, 2, 6, 6), offset).detach()
+
+    assert_same(call, monkeypatch, rtol=1e-4, atol=1e-4)
+
+
 def test_deform_conv_with_frozen_input(monkeypatch):
     def call():
         layer = DeformConv2d(2, 3, 3, padding=1)

@@ -52,6 +52,34 @@ def test_gradients(modulated):
     assert gradcheck(run, (*inputs, *layer.parameters()))
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -1e30])
+def test_offsets_that_are_no_places_are_outside(value):
+    """As in a run that diverges; torchvision's operator ends the process at NaN."""
+    layer, x = DeformConv2d(1, 1, 1), torch.randn(1, 1, 4, 4, requires_grad=True)
+    offset = torch.zeros(1, 2, 4, 4)
+    offset[0, 1, 2, 3] = value
+    offset.requires_grad_()
+    y = layer(x, offset)
+    y.sum().backward()
+    expected = x * layer.weight
+    assert y[0, 0, 2, 3] == 0 and x.grad[0, 0, 2, 3] == 0 and x.grad.isfinite().all()
+    assert offset.grad.isfinite().all() and (offset.grad[0, :, 2, 3] == 0).all()
+    assert torch.equal(y[0, 0, :2], expected[0, 0, :2])
+
+
+def test_channels_last():
+    layer = DeformConv2dPack(3, 4, 3, padding=1)
+    torch.nn.init.normal_(layer.conv_offset.weight, std=0.1)
+    x, results = torch.randn(2, 3, 6, 7), []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        z = x.clone(memory_format=memory_format).requires_grad_()
+        layer.to(memory_format=memory_format).zero_grad()
+        y = layer(z)
+        y.square().sum().backward()
+        results.append((y.detach(), z.grad, layer.conv_offset.weight.grad.clone()))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
 def test_a_second_backward_pass_is_the_first():
     layer, x = DeformConv2d(2, 2, 3), torch.randn(1, 2, 6, 6)
     loss = layer(x.requires_grad_(), torch.rand(1, 18, 4, 4)).sum()
