@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 from .errors import InputError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for what is dear to find out again: ``$EAN_CACHE``, or ``~/.cache/ean_mmdet``."""
+    return Path(os.environ.get('EAN_CACHE') or Path.home() / '.cache' / 'ean_mmdet')
 
 
 def find_images(path: Path) -> list[Path]:
@@ -46,7 +52,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise InputError(f'cannot write {path}: {error}') from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be none
+            partial.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

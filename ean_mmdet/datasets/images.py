@@ -19,7 +19,7 @@ import cv2
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
-from ..files import write_text
+from ..files import cache_folder, write_text
 
 THREADS = 16
 ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
@@ -45,11 +45,6 @@ class ImageSize(NamedTuple):
     def stored(self) -> tuple[int, int]:
         """Width and height of the stored image."""
         return (self.height, self.width) if self.turned else (self.width, self.height)
-
-
-def cache_folder() -> Path:
-    """Where what was found is kept."""
-    return Path(os.environ.get('EAN_CACHE') or Path.home() / '.cache' / 'ean_mmdet') / 'images'
 
 
 def inspect_images(
@@ -181,7 +176,7 @@ def _ends(path: Path, mark: bytes) -> bool:
 
 def _file(folder: Path, decode: bool) -> Path:
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]
-    return cache_folder() / f'{name}{"-decoded" if decode else ""}-v2.json'
+    return cache_folder() / 'images' / f'{name}{"-decoded" if decode else ""}-v2.json'
 
 
 def _load(folder: Path, decode: bool) -> dict[str, list]:

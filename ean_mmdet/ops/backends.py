@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from . import norm_gate_cpp, norm_gate_eager
+from .self_check import Checked
 
+Implementation = ModuleType | Checked
 BACKENDS = ('eager', 'cpp', 'triton')
 TYPES = (torch.float32, torch.float16, torch.bfloat16)  # that the compiled kernels take
 
 
-def backend(z: Tensor) -> ModuleType:
+def backend(z: Tensor) -> Implementation:
     """The implementation for ``z``: the fastest that can take it, or the one that ``EAN_BACKEND`` names.
 
     Raises:
@@ -37,8 +39,11 @@ def backend(z: Tensor) -> ModuleType:
     fastest = forced or ('triton' if z.is_cuda else 'cpp')
     obstacle = (_triton_obstacle if fastest == 'triton' else _cpp_obstacle)(z)
     if obstacle is None:
-        triton = _triton() if fastest == 'triton' else None
-        return norm_gate_cpp if triton is None else triton
+        if fastest == 'cpp':
+            return norm_gate_cpp
+        kernels = _triton()
+        assert kernels is not None  # no obstacle
+        return kernels if forced else _checked(kernels)
     if forced:
         raise RuntimeError(f'EAN_BACKEND={forced} can not run here: {obstacle}')
     if fastest == 'cpp' and z.dtype in TYPES and z.device.type == 'cpu':
@@ -77,6 +82,9 @@ def _triton() -> ModuleType | None:
     from . import norm_gate_triton
 
     return norm_gate_triton
+
+
+_checked = cache(Checked)  # each of its kernels is compared with eager PyTorch at its first use on a device
 
 
 def _triton_obstacle(z: Tensor) -> str | None:

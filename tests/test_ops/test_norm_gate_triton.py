@@ -17,7 +17,7 @@ from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, m
 
 triton = pytest.importorskip('triton')
 from ean_mmdet.analysis.triton_occupancy import compile_kernels, missing  # noqa: E402
-from ean_mmdet.ops import norm_gate_triton  # noqa: E402
+from ean_mmdet.ops import norm_gate_triton, self_check  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton_plan as plans  # noqa: E402
 from tests.test_ops.test_batch_norm_gate import assert_equals_reference, make  # noqa: E402
 
@@ -228,3 +228,13 @@ def test_plan_covers_every_pixel_and_plane():
                 assert plan.split_pixels % plan.pixels == 0 or plan.splits == 1
                 assert plan.whole == (plan.pixels >= height * width and plan.splits == 1) or not plan.whole
                 assert plan.warps & (plan.warps - 1) == 0 and 1 <= plan.warps <= 32
+
+
+@runs_kernels
+@pytest.mark.parametrize('direction', ['forward', 'backward'])
+@pytest.mark.parametrize('layout', FORMATS)
+def test_passes_its_self_check(layout, direction, monkeypatch):
+    monkeypatch.setattr(norm_gate_triton, 'programs', lambda device: 8)
+    norm = 'training' if layout == 'contiguous' else 'evaluation'
+    variant = self_check.Variant(direction, torch.float16, layout == 'channels_last', norm, True, True)
+    assert self_check.check(norm_gate_triton, variant, torch.device(DEVICE)) is None
