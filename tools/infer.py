@@ -105,7 +105,8 @@ def main() -> None:
             model = load_exported_model(config, args.checkpoint)
         else:
             model = load_model(config, args.checkpoint, args.device)
-        visualizer = VISUALIZERS.build(config.visualizer)
+        # its backends would warn that they have no folder; each picture is written by name
+        visualizer = VISUALIZERS.build(dict(config.visualizer, vis_backends=None))
         visualizer.dataset_meta = model.dataset_meta
         classes = model.dataset_meta['classes']
         root = args.images if args.images.is_dir() else args.images.parent

@@ -19,6 +19,9 @@ def test_folder_to_pictures_and_json(trained, tiny, sample_data, tmp_path, run_t
     out = tmp_path / 'out'
     result = run_tool('infer.py', images, tiny, trained / 'iter_6.pth', '--out-dir', out, '--device', 'cpu')
     assert f'2 pictures are in {out}/vis' in result.stdout
+    assert 'COCO classes' not in result.stderr + result.stdout and 'Warning' not in result.stderr
+    info = json.loads((out / 'detections.json').read_text())['info']
+    assert info['checkpoint'] == str(trained / 'iter_6.pth') and info['iteration'] == 6
     content = json.loads((out / 'detections.json').read_text())
     assert [image['file_name'] for image in content['images']] == ['a.jpg', 'sub/b.jpg']
     assert [category['name'] for category in content['categories']] == ['circle', 'square', 'triangle', 'star', 'cross']
