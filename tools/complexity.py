@@ -1,4 +1,7 @@
-"""Print what a config's model costs stage by stage, or the paper's tables with our count beside the paper's figures."""
+"""Print what a config's model costs stage by stage, or the paper's tables with our count beside the paper's figures.
+
+It also writes what is made of them: the model zoo's page and the configs' metafiles.
+"""
 
 import argparse
 import sys
@@ -8,7 +11,7 @@ from mmengine.config import DictAction
 from rich.console import Console
 
 import ean_mmdet  # noqa: F401, registers the modules
-from ean_mmdet.analysis import model_zoo, paper_table, stage_table
+from ean_mmdet.analysis import metafiles, model_zoo, paper_table, stage_table
 from ean_mmdet.engine import load_config, user_errors
 from ean_mmdet.table import Table
 
@@ -32,6 +35,7 @@ def parse_args() -> argparse.Namespace:
         metavar='PATH',
         help=f'write the model zoo page (default: {MODEL_ZOO.relative_to(ROOT)})',
     )
+    what.add_argument('--metafiles', action='store_true', help="write the configs' metafiles")
     parser.add_argument(
         '--shape',
         nargs=2,
@@ -71,6 +75,10 @@ def main() -> None:
     elif args.table:
         for number in args.table:
             show(paper_table(number, CONFIGS, progress), args.markdown)
+    elif args.metafiles:
+        for path, text in metafiles(CONFIGS, progress).items():
+            path.write_text(text, encoding='utf-8')
+            print(f'wrote {path}')
     else:
         page = model_zoo(CONFIGS, progress)
         args.model_zoo.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,16 @@
-# Attentive Normalization (ECCV 2020): Mask R-CNN, AN-ResNet-50, COCO 2017.
-_base_ = [
-    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
-    'mmdet::_base_/datasets/coco_instance.py',
-    '../_base_/schedules/schedule_200k.py',
-    '../_base_/default_runtime.py',
-]
+# Attentive Normalization (ECCV 2020): Mask R-CNN, AN-ResNet-50, group norms in FPN and mask head, ANs on group norms in
+# the 4conv1fc box head, COCO 2017, 2×.
+_base_ = './mask_rcnn_r50_coco.py'
 
-# The plain ResNet-50 checkpoint that the base loads has no second norm for AN, which therefore starts afresh: no stage
-# is frozen, and statistics are those of the whole batch, as two images a GPU are too few. With a checkpoint of your own
-# AN-ResNet-50: --cfg-options model.backbone.init_cfg.checkpoint=PATH model.backbone.norm_eval=True
+# It starts from an AN-ResNet-50 that was pretrained, as a plain one has nothing for the ANs: train an_r50_imagenet.py
+# first, or give your own by --cfg-options model.backbone.init_cfg.checkpoint=PATH
+pretrained = dict(type='Pretrained', checkpoint='work_dirs/an_r50_imagenet/epoch_120.pth', prefix='backbone.')
+norm_cfg = dict(type='GN', num_groups=32)
 model = dict(
-    backbone=dict(type='ANResNet', norm_cfg=dict(type='SyncBN'), norm_eval=False, frozen_stages=-1),
+    backbone=dict(type='ANResNet', init_cfg=dict(_delete_=True, **pretrained)),
+    neck=dict(norm_cfg=norm_cfg),
+    roi_head=dict(
+        bbox_head=dict(type='ANBBoxHead', num_mixtures=(10, 10, 20, 20), norm_cfg=norm_cfg),
+        mask_head=dict(norm_cfg=norm_cfg),
+    ),
 )
-train_dataloader = dict(sampler=dict(type='InfiniteSampler', shuffle=True))

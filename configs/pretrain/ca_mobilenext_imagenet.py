@@ -1,3 +1,3 @@
-_base_ = './mobilenext_imagenet.py'
+_base_ = ['./mobilenext_imagenet.py', '../_base_/attention/ca_ratio24.py']
 
-model = dict(backbone=dict(attention=dict(type='CA', ratio=24)))
+model = dict(backbone=dict(attention={{_base_.attention}}))

@@ -1,3 +1,3 @@
-_base_ = './mobilenext_imagenet.py'
+_base_ = ['./mobilenext_imagenet.py', '../_base_/attention/cbam_ratio16.py']
 
-model = dict(backbone=dict(attention=dict(type='CBAM', ratio=16)))
+model = dict(backbone=dict(attention={{_base_.attention}}))

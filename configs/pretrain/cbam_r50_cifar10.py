@@ -1,7 +1,7 @@
-_base_ = './r50_cifar10.py'
+_base_ = ['./r50_cifar10.py', '../_base_/attention/cbam_ratio8.py']
 
 model = dict(
     backbone=dict(
-        _delete_=True, type='WithAttention', backbone={{_base_.model.backbone}}, attention=dict(type='CBAM', ratio=8)
+        _delete_=True, type='WithAttention', backbone={{_base_.model.backbone}}, attention={{_base_.attention}}
     )
 )

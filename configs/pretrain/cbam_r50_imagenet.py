@@ -1,3 +1,3 @@
-_base_ = './r50_imagenet.py'
+_base_ = ['./r50_imagenet.py', '../_base_/attention/cbam_ratio16.py']
 
-model = dict(backbone=dict(plugins=[dict(cfg=dict(type='CBAM', ratio=16), position='after_conv3')]))
+model = dict(backbone=dict(plugins=[dict(cfg={{_base_.attention}}, position='after_conv3')]))

@@ -1,3 +1,3 @@
-_base_ = './mobilenext_cifar10.py'
+_base_ = ['./mobilenext_cifar10.py', '../_base_/attention/eca.py']
 
-model = dict(backbone=dict(attention=dict(type='ECA')))
+model = dict(backbone=dict(attention={{_base_.attention}}))

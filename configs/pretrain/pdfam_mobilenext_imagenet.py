@@ -1,3 +1,3 @@
-_base_ = './mobilenext_imagenet.py'
+_base_ = ['./mobilenext_imagenet.py', '../_base_/attention/pdfam.py']
 
-model = dict(backbone=dict(attention=dict(type='PdfAM')))
+model = dict(backbone=dict(attention={{_base_.attention}}))

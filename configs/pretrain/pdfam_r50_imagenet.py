@@ -1,3 +1,3 @@
-_base_ = './r50_imagenet.py'
+_base_ = ['./r50_imagenet.py', '../_base_/attention/pdfam.py']
 
-model = dict(backbone=dict(plugins=[dict(cfg=dict(type='PdfAM'), position='after_conv3')]))
+model = dict(backbone=dict(plugins=[dict(cfg={{_base_.attention}}, position='after_conv3')]))

@@ -1,3 +1,3 @@
-_base_ = './mobilenext_cifar100.py'
+_base_ = ['./mobilenext_cifar100.py', '../_base_/attention/sa_groups8.py']
 
-model = dict(backbone=dict(attention=dict(type='SA', groups=8)))
+model = dict(backbone=dict(attention={{_base_.attention}}))

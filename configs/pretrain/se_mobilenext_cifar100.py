@@ -1,3 +1,3 @@
-_base_ = './mobilenext_cifar100.py'
+_base_ = ['./mobilenext_cifar100.py', '../_base_/attention/se_ratio16.py']
 
-model = dict(backbone=dict(attention=dict(type='SE', ratio=16)))
+model = dict(backbone=dict(attention={{_base_.attention}}))

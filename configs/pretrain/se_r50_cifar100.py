@@ -1,7 +1,7 @@
-_base_ = './r50_cifar100.py'
+_base_ = ['./r50_cifar100.py', '../_base_/attention/se_ratio8.py']
 
 model = dict(
     backbone=dict(
-        _delete_=True, type='WithAttention', backbone={{_base_.model.backbone}}, attention=dict(type='SE', ratio=8)
+        _delete_=True, type='WithAttention', backbone={{_base_.model.backbone}}, attention={{_base_.attention}}
     )
 )

@@ -1,3 +1,3 @@
-_base_ = './mobilenext_cifar10.py'
+_base_ = ['./mobilenext_cifar10.py', '../_base_/attention/sge_groups8.py']
 
-model = dict(backbone=dict(attention=dict(type='SGE', groups=8)))
+model = dict(backbone=dict(attention={{_base_.attention}}))

@@ -1,3 +1,3 @@
-_base_ = './r50_imagenet.py'
+_base_ = ['./r50_imagenet.py', '../_base_/attention/sge_groups64.py']
 
-model = dict(backbone=dict(plugins=[dict(cfg=dict(type='SGE', groups=64), position='after_conv3')]))
+model = dict(backbone=dict(plugins=[dict(cfg={{_base_.attention}}, position='after_conv3')]))

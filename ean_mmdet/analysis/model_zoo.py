@@ -1,4 +1,4 @@
-"""The model zoo: its page, the paper's tables and a list of configs, and the pretraining configs' metafile."""
+"""The model zoo's page: the paper's tables and a list of configs."""
 
 from __future__ import annotations
 

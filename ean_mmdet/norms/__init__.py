@@ -1,7 +1,7 @@
 """Norm layers with attention of their own, ``norm_cfg=dict(type='AN')``: they stand in a norm's stead."""
 
-from .an import AN
+from .an import AN, replace_norm
 
 NORMS = (AN,)
 
-__all__ = ['AN', 'NORMS']
+__all__ = ['AN', 'NORMS', 'replace_norm']

@@ -6,7 +6,7 @@ Li, Sun and Wu, 'Attentive Normalization', ECCV 2020.
 from __future__ import annotations
 
 import torch
-from mmcv.cnn import build_norm_layer
+from mmcv.cnn import ConvModule, build_norm_layer
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class AN(BaseModule):
     With x̂ the input standardized by batch norm or group norm without their affine transformation, and K mixtures::
 
         s = mean(x) / sqrt(var(x) + 1e-3)                   each sample's each channel, over height and width
-        λ = h-sigmoid(BN(W · s))                            (N, K), W without bias
+        λ = h-sigmoid(BN(W · s))                            (N, K), W without bias; h-sigmoid(W · s + b) without a norm
         y = (λ · Γ) · x̂ + λ · B                             Γ and B of shape (K, num_features)
 
     ``var`` is the biased variance. Γ starts as N(1, 0.1) and B as N(0, 0.1), deviations both.
@@ -32,10 +32,13 @@ class AN(BaseModule):
         eps: Added to the variance in the standardization. Defaults to 1e-5.
         norm_cfg: Config of the norm that standardizes: ``dict(type='BN')``, ``dict(type='SyncBN')`` or
             ``dict(type='GN', num_groups=32)``. Defaults to None, ``dict(type='BN')``.
+        attention_norm: Norm in the attention, ``'BN'`` or ``'SyncBN'``, or None: a bias in its stead, as the authors
+            have it with group norm. Defaults to ``'auto'``: that of ``norm_cfg``, and None for a group norm.
         init_cfg: Initialization config, see :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ValueError: ``num_mixtures`` is less than one, or ``norm_cfg`` isn't a batch or group norm.
+        ValueError: ``num_mixtures`` is less than one, ``norm_cfg`` isn't a batch or group norm, or
+            ``attention_norm`` is unknown.
 
     Shapes:
         (N, num_features, H, W) in, the same out.
@@ -52,6 +55,7 @@ class AN(BaseModule):
         num_mixtures: int = 10,
         eps: float = 1e-5,
         norm_cfg: dict | None = None,
+        attention_norm: str | None = 'auto',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -63,13 +67,14 @@ class AN(BaseModule):
         self.num_features = num_features
         self.num_mixtures = num_mixtures
         self.norm = build_norm_layer({'eps': eps, **norm_cfg, 'affine': False}, num_features)[1]
-        # The attention's norm sees one value a sample, so it can only be a batch norm.
-        attention_norm = norm_cfg['type'] if norm_cfg['type'] != 'GN' else 'BN'
-        self.attention = nn.Sequential(
-            nn.Conv2d(num_features, num_mixtures, 1, bias=False),
-            build_norm_layer(dict(type=attention_norm), num_mixtures)[1],
-            nn.Hardsigmoid(),
-        )
+        if attention_norm == 'auto':
+            attention_norm = norm_cfg['type'] if norm_cfg['type'] != 'GN' else None
+        if attention_norm not in ('BN', 'SyncBN', None):  # it sees one value a sample
+            raise ValueError(f"AN: attention_norm must be 'auto', 'BN', 'SyncBN' or None, got {attention_norm!r}")
+        self.attention = nn.Sequential(nn.Conv2d(num_features, num_mixtures, 1, bias=attention_norm is None))
+        if attention_norm is not None:
+            self.attention.append(build_norm_layer(dict(type=attention_norm), num_mixtures)[1])
+        self.attention.append(nn.Hardsigmoid())
         # Not called weight and bias: mmcv sets the weight of every norm to one and its bias to zero.
         self.mixture_weight = nn.Parameter(torch.empty(num_mixtures, num_features).normal_(1, 0.1))
         self.mixture_bias = nn.Parameter(torch.empty(num_mixtures, num_features).normal_(0, 0.1))
@@ -88,3 +93,10 @@ class AN(BaseModule):
 
     def extra_repr(self) -> str:
         return f'{self.num_features}, num_mixtures={self.num_mixtures}'
+
+
+def replace_norm(layer: ConvModule, norm_cfg: dict) -> None:
+    """Put another norm in a convolution's, ``dict(type='AN', num_mixtures=10)``."""
+    delattr(layer, layer.norm_name)
+    layer.norm_name, norm = build_norm_layer(norm_cfg, layer.out_channels)
+    layer.add_module(layer.norm_name, norm)

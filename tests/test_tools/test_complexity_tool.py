@@ -51,7 +51,7 @@ def test_table_as_markdown(run):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ((), 'one of the arguments config --table --model-zoo is required'),
+        ((), 'one of the arguments config --table --model-zoo --metafiles is required'),
         (('--table', '4', '--shape', '3', '3'), '--shape and --cfg-options go with a CONFIG'),
         (('--table', '6'), 'invalid choice: 6'),
         ((str(ROOT / 'configs' / 'ssdlite320_mobilenext_vox.py'),), 'ssdlite320_mobilenext_voc.py'),

@@ -1,0 +1,1 @@
+attention = dict(type='EAN', groups=8)

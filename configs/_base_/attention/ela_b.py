@@ -1,0 +1,1 @@
+attention = dict(type='ELA', variant='B')

@@ -1,0 +1,1 @@
+attention = dict(type='SA', groups=64)

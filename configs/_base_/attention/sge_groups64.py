@@ -1,0 +1,1 @@
+attention = dict(type='SGE', groups=64)

@@ -1,0 +1,7 @@
+_base_ = ['./densenet121_cifar100.py', '../_base_/attention/cbam_ratio16.py']
+
+model = dict(
+    backbone=dict(
+        _delete_=True, type='WithAttention', backbone={{_base_.model.backbone}}, attention={{_base_.attention}}
+    )
+)

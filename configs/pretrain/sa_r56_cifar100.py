@@ -1,0 +1,7 @@
+_base_ = ['./r56_cifar100.py', '../_base_/attention/sa_groups8.py']
+
+model = dict(
+    backbone=dict(
+        _delete_=True, type='WithAttention', backbone={{_base_.model.backbone}}, attention={{_base_.attention}}
+    )
+)
