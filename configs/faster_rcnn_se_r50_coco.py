@@ -1,9 +1,9 @@
 # Table 5: Faster R-CNN, SE-ResNet-50, COCO 2017.
-_base_ = './faster_rcnn_r50_coco.py'
+_base_ = ['./faster_rcnn_r50_coco.py', './_base_/attention/se_ratio16.py']
 
 model = dict(
     backbone=dict(
-        plugins=[dict(cfg=dict(type='SE', ratio=16), position='after_conv3')],
+        plugins=[dict(cfg={{_base_.attention}}, position='after_conv3')],
         init_cfg=dict(_delete_=True, type='WarmStart', checkpoint='torchvision://resnet50', zero_init_gate=True),
     )
 )

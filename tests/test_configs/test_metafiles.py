@@ -14,6 +14,7 @@ FILES = {
     f'configs/{file.relative_to(CONFIGS).as_posix()}' for folder in (CONFIGS, *FOLDERS) for file in folder.glob('*.py')
 }
 
+
 @pytest.fixture(scope='module')
 def models():
     index = load(str(ROOT / 'model-index.yml'))

@@ -1,6 +1,8 @@
 """The pretraining configs: every row of Tables 1 to 3 builds, trains a step, and has the paper's settings."""
 
+import io
 import math
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,15 +47,28 @@ def test_every_row_is_here():
     assert rows <= {f'pretrain/{name}' for name in FILES}
 
 
-@pytest.mark.parametrize('name', FILES)
-def test_builds_and_trains_a_step(name):
-    config = Config.fromfile(FILES[name])
+@cache
+def read(name):
+    return Config.fromfile(FILES[name])
+
+
+def built(config):
+    config.model.data_preprocessor = dict(config.data_preprocessor)
+    return build_model(config)
+
+
+# Networks for CIFAR-10 are those for CIFAR-100 but for the number of classes.
+TWINS = [name for name in FILES if name.replace('cifar10', 'cifar100') in FILES and not name.endswith('00')]
+
+
+@pytest.mark.parametrize('name', [name for name in FILES if name not in TWINS])
+def test_trains_a_step_saves_and_loads(name):
+    config = Config(read(name).to_dict())
     classes = dict(cifar10=10, cifar100=100, imagenet=1000)[name.rsplit('_', 1)[1]]
     # most networks for CIFAR keep the images' resolution in their stem
     side = 64 if 'imagenet' in name else 32 if 'mobile' in name or 'efficient' in name else 8
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        config.model.data_preprocessor = dict(config.data_preprocessor)
-        model = build_model(config)
+        model = built(config)
         model.train()
         samples = [DataSample().set_gt_label(label) for label in (0, classes - 1)]
         images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in samples]
@@ -65,14 +80,30 @@ def test_builds_and_trains_a_step(name):
         loss, _ = model.parse_losses(model(**data, mode='loss'))
         wrapper.update_params(loss)
         assert loss.isfinite() and weight.isfinite().all() and not torch.equal(before, weight)
-        model.eval()
-        predictions = model(**model.data_preprocessor(dict(inputs=images), training=False), mode='predict')
-    assert predictions[0].pred_score.shape == (classes,)
+        file = io.BytesIO()
+        torch.save(model.state_dict(), file)
+        file.seek(0)
+        loaded = built(config)
+        loaded.load_state_dict(torch.load(file, weights_only=True))
+        inputs = model.data_preprocessor(dict(inputs=images), training=False)
+        scores = [net.eval()(**inputs, mode='predict')[0].pred_score for net in (model, loaded)]
+    assert scores[0].shape == (classes,) and torch.equal(*scores)
+
+
+@pytest.mark.parametrize('name', TWINS)
+def test_cifar10_rows_are_those_of_cifar100(name):
+    config, twin = (Config(read(n).to_dict()) for n in (name, name.replace('cifar10', 'cifar100')))
+    assert (config.model.head.num_classes, twin.model.head.num_classes) == (10, 100)
+    assert (config.data_preprocessor.num_classes, twin.data_preprocessor.num_classes) == (10, 100)
+    assert config.train_dataloader.dataset.type.startswith('CIFAR10F')
+    assert twin.train_dataloader.dataset.type.startswith('CIFAR100F')
+    twin.model.head.num_classes = 10
+    assert config.model == twin.model and config.optim_wrapper == twin.optim_wrapper
 
 
 @pytest.mark.parametrize('name', FILES)
 def test_settings_are_the_papers(name):
-    config = Config.fromfile(FILES[name])
+    config = read(name)
     optimizer = config.optim_wrapper.optimizer
     assert optimizer.type == 'SGD' and optimizer.momentum == 0.9
     epochs = config.train_cfg.max_epochs
