@@ -1,6 +1,5 @@
 # Table 5: SSDLite320, EAN-MobileNeXt, COCO 2017.
 _base_ = './ssdlite320_mobilenext_coco.py'
 
-# From scratch. From a MobileNeXt pretrained on ImageNet, plain or with EAN:
-# backbone=dict(…, init_cfg=dict(_delete_=True, type='WarmStart', checkpoint='…'))
+# From scratch; docs/pretraining.md starts from a MobileNeXt that was pretrained.
 model = dict(backbone=dict(type='EANMobileNeXt', groups=8))

@@ -13,6 +13,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='SafeCheckpointHook'),
     dict(type='NumClassCheckHook'),
+    dict(type='BatchNormCheckHook'),
 ]
 log_processor = dict(by_epoch=False)
 # A fixed seed, so that a resumed run goes on in the same data order.

@@ -6,6 +6,6 @@ custom_imports = dict(
 
 # The best and the last two checkpoints are kept.
 default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook', max_keep_ckpts=2, save_best='auto', rule='greater'))
-custom_hooks = [dict(type='SafeCheckpointHook'), dict(type='ChannelsLastHook')]
+custom_hooks = [dict(type='SafeCheckpointHook'), dict(type='BatchNormCheckHook'), dict(type='ChannelsLastHook')]
 # A fixed seed, so that a resumed run goes on in the same data order.
 randomness = dict(seed=0)

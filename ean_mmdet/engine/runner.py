@@ -27,10 +27,10 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     """Build the runner of a config.
 
     mmengine's own launchers select a CUDA device; where there is none, this starts the process group over gloo and
-    wraps the model without a device. Of several processes the main one alone writes the JSON file of a test's results:
-    mmengine 0.10 lets all write it at once, which can leave a broken file. Images that break in the course of the run
-    are handled as the config's ``broken_images`` says, see :func:`ean_mmdet.datasets.guard_loading`. Where ``hotcoco``
-    is installed, it computes the numbers of COCO's metric.
+    wraps the model without a device and without synchronized batch norms. Of several processes the main one alone
+    writes the JSON file of a test's results: mmengine 0.10 lets all write it at once, which can leave a broken file.
+    Images that break in the course of the run are handled as the config's ``broken_images`` says, see
+    :func:`ean_mmdet.datasets.guard_loading`. Where ``hotcoco`` is installed, it computes the numbers of COCO's metric.
 
     Args:
         config: The whole config, ``work_dir`` included.
@@ -44,6 +44,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     if launcher != 'none' and get_device() == 'cpu':
         with _connection_explained():
             _init_cpu_process_group(launcher)
+        config.sync_bn = None  # PyTorch synchronizes batch norms on GPUs alone
         config.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,

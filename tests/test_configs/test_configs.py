@@ -89,8 +89,14 @@ def test_validates_and_keeps_the_best(path):
     assert checkpoint.by_epoch is False and checkpoint.save_best == 'auto' and checkpoint.max_keep_ckpts == 3
 
 
-def test_voc_splits_are_those_of_table_4():
-    config = read('configs/ssdlite320_ean_mobilenext_voc.py')
+@pytest.mark.parametrize('path', [path for path in PAPER if path.endswith('mobilenext_coco.py')])
+def test_batch_norms_of_ssdlite_are_synchronized_on_coco(path):
+    assert read(path).sync_bn == 'torch'
+
+
+@pytest.mark.parametrize('module', ['', 'se_', 'ca_', 'ean_'])
+def test_voc_splits_are_those_of_table_4(module):
+    config = read(f'configs/ssdlite320_{module}mobilenext_voc.py')
     assert [part.ann_file for part in config.train_dataloader.dataset.datasets] == [
         'VOC2007/ImageSets/Main/trainval.txt',
         'VOC2012/ImageSets/Main/train.txt',
@@ -99,8 +105,10 @@ def test_voc_splits_are_those_of_table_4():
     assert config.val_evaluator.eval_mode == 'area'
 
 
-def test_voc0712_splits_are_the_common_ones():
-    config = read('configs/ssdlite320_ean_mobilenext_voc0712.py')
+@pytest.mark.parametrize('module', ['', 'se_', 'ca_', 'ean_'])
+def test_voc0712_splits_are_the_common_ones(module):
+    config = read(f'configs/ssdlite320_{module}mobilenext_voc0712.py')
+    assert config.model == read(f'configs/ssdlite320_{module}mobilenext_voc.py').model
     assert [part.ann_file for part in config.train_dataloader.dataset.datasets] == [
         'VOC2007/ImageSets/Main/trainval.txt',
         'VOC2012/ImageSets/Main/trainval.txt',

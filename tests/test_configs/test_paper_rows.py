@@ -20,6 +20,7 @@ ROWS = {
         ('faster_rcnn', 'r50', 'coco'),
         ('ssdlite320', 'mobilenext', 'coco'),
         ('ssdlite320', 'mobilenext', 'voc'),
+        ('ssdlite320', 'mobilenext', 'voc0712'),
     )
     for module in ('', 'se_', 'ca_', 'ean_')
     for plain in [f'{detector}_{network}_{data}']
@@ -32,7 +33,7 @@ def settings(file):
 
 
 def test_every_row_of_tables_4_and_5_is_here():
-    assert len(ROWS) == 12
+    assert len(ROWS) == 16
     for name in ROWS:
         assert (CONFIGS / f'{name}.py').is_file(), name
 
