@@ -31,7 +31,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--strategy', choices=STRATEGIES, default='controller', help="controller: the paper's (default: %(default)s)"
     )
-    parser.add_argument('--budget', type=int, default=300, help='schemes to evaluate (default: 300)')
+    parser.add_argument(
+        '--budget',
+        type=int,
+        default=900,
+        help="schemes to propose; one that comes again isn't evaluated again (default: 900, the paper's 300 steps)",
+    )
     parser.add_argument('--metric', help="metric to search by, such as accuracy/top1 (default: the evaluator's first)")
     parser.add_argument(
         '--sparsity', type=float, default=2.0, help='what the share of blocks without attention adds (default: 2)'

@@ -33,25 +33,23 @@ class Search:
         self.accuracies = read_accuracies(path)
 
     def run(self, budget: int, progress: Callable[[Seen], None] = lambda seen: None, write: bool = True) -> list[Seen]:
-        """Search until ``budget`` schemes are evaluated, or three times as many proposed.
+        """Search until ``budget`` schemes are proposed; one that was proposed before isn't evaluated again.
 
         Args:
-            budget: Evaluations.
-            progress: Called with each scheme that is evaluated for the first time. Defaults to nothing.
+            budget: Schemes to propose.
+            progress: Called with what is known of each of them. Defaults to nothing.
             write: Whether this process keeps the file. Defaults to True.
 
         Returns:
             The schemes evaluated in this search, the best first.
         """
         seen: dict[tuple[int, ...], Seen] = {}
-        for _ in range(3 * budget):  # a policy that has made up its mind proposes the same ones
-            if len(seen) == budget:
-                break
+        for _ in range(budget):
             scheme = self.strategy.propose()
             if scheme not in seen:
                 accuracy = self._accuracy(scheme, write)
                 seen[scheme] = Seen(scheme, accuracy, accuracy + self.sparsity * scheme.count(0) / len(scheme))
-                progress(seen[scheme])
+            progress(seen[scheme])
             self.strategy.learn(scheme, seen[scheme].reward)
         return sorted(seen.values(), key=lambda entry: -entry.reward)
 

@@ -7,6 +7,8 @@ it has already seen.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -112,50 +114,68 @@ class Evolution:
 class Curiosity:
     """Random network distillation (Burda, Edwards, Storkey and Klimov, ICLR 2019) on schemes.
 
-    The bonus is the squared difference between a fixed random network and one that learns it on the schemes seen, so it
-    falls for a scheme that was seen often.
+    The bonus is the squared difference between a fixed random network of three layers and one of two that learns it,
+    summed over four outputs a block and over the schemes of a step. It falls for schemes that were seen often.
+
+    Args:
+        blocks: Length of a scheme.
+        rate: Learning rate, of Adam. Defaults to 5e-2.
     """
 
-    def __init__(self, blocks: int, rate: float = 1e-2) -> None:
-        self.target, self.learned = (
-            nn.Sequential(nn.Linear(blocks, 32), nn.ReLU(), nn.Linear(32, 8)) for _ in range(2)
+    def __init__(self, blocks: int, rate: float = 5e-2) -> None:
+        width, outputs = 32, 4 * blocks
+        self.target = nn.Sequential(
+            nn.Linear(blocks, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
         )
+        self.learned = nn.Sequential(nn.Linear(blocks, width), nn.ReLU(), nn.Linear(width, outputs))
         self.optimizer = torch.optim.Adam(self.learned.parameters(), lr=rate)
 
-    def bonus(self, scheme: Scheme) -> float:
-        """What the scheme is worth for being new."""
-        with torch.no_grad():
-            return self._difference(scheme).item()
-
-    def see(self, scheme: Scheme) -> None:
-        """Learn it, a step."""
+    def see(self, schemes: Sequence[Scheme]) -> float:
+        """What schemes are worth for being new; they are learned, a step."""
+        x = torch.tensor(schemes, dtype=torch.float32)
+        bonus = (self.target(x).detach() - self.learned(x)).square().sum()
         self.optimizer.zero_grad()
-        self._difference(scheme).backward()
+        bonus.backward()
         self.optimizer.step()
+        return bonus.item()
 
-    def _difference(self, scheme: Scheme) -> Tensor:
-        x = torch.tensor(scheme, dtype=torch.float32)
-        return (self.target(x).detach() - self.learned(x)).square().mean()
+
+@dataclass(frozen=True)
+class _Step:
+    """Schemes that were drawn together, (3, blocks), their rewards, (3, 1), and each block's chance of its choice."""
+
+    schemes: Tensor
+    rewards: Tensor
+    chances: Tensor
 
 
 class Controller:
     """The paper's controller: a policy of schemes, by REINFORCE with curiosity and a replay buffer.
 
     A constant zero vector of 20 goes through a fully connected layer of 50, a ReLU and one of two logits a block,
-    divided by 5; their softmax is each block's policy. A step is on the reward less its moving average, plus the
-    curiosity bonus; after ``warmup`` steps also on the schemes in the buffer, in PPO's clipped form.
+    divided by 5; their softmax is each block's policy. As in the authors' code:
+
+    - a step is on three schemes, so 300 steps are 900 evaluations;
+    - the curiosity bonus is added to the three rewards before their moving average is taken from them, and isn't kept
+      in the buffer;
+    - after ``warmup`` steps a second step follows, of the optimizer too, on one earlier step that is drawn from the
+      buffer: PPO's clipped form with a ratio for each block, the ratios taken as constants.
+
+    Other than there a scheme has at least one block on, as the network without attention needs no search.
 
     Args:
         blocks: Length of a scheme.
         seed: Seed. Defaults to 0.
-        rate: Learning rate, of Adam. Defaults to 5e-2.
-        decay: Of the reward's moving average. Defaults to 0.95.
+        rate: Learning rate, of Adam, for the policy and for curiosity. Defaults to 5e-2.
+        decay: Of the rewards' moving average. Defaults to 0.95.
         curiosity: Factor of the bonus; 0 leaves it out. Defaults to 1.
-        buffer: Schemes in the replay buffer. Defaults to 30.
+        buffer: Steps in the replay buffer. Defaults to 30.
         warmup: Steps before the buffer is used. Defaults to 10.
         clip: PPO's clip. Defaults to 0.1.
         replay: Weight of the buffer's part. Defaults to 0.1.
     """
+
+    schemes_a_step = 3
 
     def __init__(
         self,
@@ -173,13 +193,14 @@ class Controller:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net = nn.Sequential(nn.Linear(20, 50), nn.ReLU(), nn.Linear(50, 2 * blocks))
-            self.curiosity = Curiosity(blocks) if curiosity else None
+            self.curiosity = Curiosity(blocks, rate) if curiosity else None
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=rate)
         self.decay, self.curiosity_factor = decay, curiosity
-        self.buffer: deque[tuple[Scheme, float, float]] = deque(maxlen=buffer)
+        self.buffer: deque[_Step] = deque(maxlen=buffer)
         self.warmup, self.clip, self.replay = warmup, clip, replay
         self.baseline: float | None = None
         self.steps = 0
+        self.drawn: list[tuple[Scheme, float]] = []
 
     def log_policy(self) -> Tensor:
         """The logarithm of each block's chance to be off and on, (blocks, 2)."""
@@ -191,35 +212,44 @@ class Controller:
             return _draw(self.log_policy()[:, 1].exp(), self.generator)
 
     def learn(self, scheme: Scheme, reward: float) -> None:
-        """A step of the policy."""
-        bonus = self.curiosity_factor * self.curiosity.bonus(scheme) if self.curiosity else 0.0
-        if self.curiosity:
-            self.curiosity.see(scheme)
-        self.baseline = reward if self.baseline is None else self.decay * self.baseline + (1 - self.decay) * reward
-        advantage = reward - self.baseline + bonus
-        policy = self.log_policy()
-        log_chance = self._log_chance(policy, scheme)
-        loss = -log_chance * advantage
-        if self.steps >= self.warmup and self.buffer:
-            loss = loss - self.replay * self._clipped(policy)
+        """Every third scheme is a step of the policy, on the last three."""
+        self.drawn.append((scheme, reward))
+        if len(self.drawn) == self.schemes_a_step:
+            schemes, rewards = zip(*self.drawn)
+            self.drawn.clear()
+            self._step(schemes, torch.tensor(rewards)[:, None])
+
+    def _step(self, schemes: tuple[Scheme, ...], rewards: Tensor) -> None:
+        chosen = torch.tensor(schemes)
+        bonus = self.curiosity_factor * self.curiosity.see(schemes) if self.curiosity else 0.0
+        log_chances = self._log_chances(chosen)
+        self.buffer.append(_Step(chosen, rewards, log_chances.detach().exp()))
+        mean = (rewards + bonus).mean().item()
+        self.baseline = mean if self.baseline is None else self.decay * self.baseline + (1 - self.decay) * mean
+        advantage = rewards + bonus - self.baseline
+        self._descend(-(log_chances * advantage).mean(0).sum())
+        if self.steps >= self.warmup:
+            index = int(torch.randint(len(self.buffer), (), generator=self.generator))
+            self._descend(-self.replay * self._clipped(self.buffer[index], self.baseline))
+        self.steps += 1
+
+    def _descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.buffer.append((scheme, log_chance.item(), reward + bonus))
-        self.steps += 1
 
-    @staticmethod
-    def _log_chance(policy: Tensor, scheme: Scheme) -> Tensor:
-        return policy.gather(1, torch.tensor(scheme)[:, None]).sum()
+    def _log_chances(self, schemes: Tensor) -> Tensor:
+        """Of what schemes, (n, blocks), chose for each block."""
+        policy = self.log_policy().expand(len(schemes), -1, -1)
+        return policy.gather(2, schemes[:, :, None]).squeeze(2)
 
-    def _clipped(self, policy: Tensor) -> Tensor:
-        """PPO's clipped objective (Schulman et al., 2017, Eq. 7) on the buffer."""
-        terms = []
-        for scheme, old, reward in self.buffer:
-            ratio = (self._log_chance(policy, scheme) - old).exp()
-            advantage = reward - (self.baseline or 0)
-            terms.append(torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage))
-        return torch.stack(terms).mean()
+    def _clipped(self, step: _Step, baseline: float) -> Tensor:
+        """PPO's clipped objective (Schulman et al., 2017, Eq. 7) on an earlier step, block by block."""
+        log_chances = self._log_chances(step.schemes)
+        ratio = log_chances.detach().exp() / step.chances
+        advantage = step.rewards - baseline
+        terms = (r * log_chances * advantage for r in (ratio, ratio.clamp(1 - self.clip, 1 + self.clip)))
+        return torch.minimum(*(term.sum() / self.schemes_a_step for term in terms))
 
 
 STRATEGIES: dict[str, type[Strategy]] = {

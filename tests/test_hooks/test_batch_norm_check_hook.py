@@ -61,7 +61,7 @@ def test_one_image_a_batch(tmp_path):
 
 
 def test_the_last_batch_of_an_epoch(tmp_path):
-    with pytest.raises(InputError, match='the last batch of an epoch, which is one image.*drop_last=True'):
+    with pytest.raises(InputError, match=r'the last batch of an epoch, which is one image.*drop_last=True'):
         train(tmp_path, 5, 2, Model())
 
 
