@@ -1,3 +1,3 @@
-_base_ = '../pretrain/mobilenext_cifar100.py'
+_base_ = '../pretrain/ean_mobilenext_cifar100.py'
 
-model = dict(backbone=dict(type='EANMobileNeXt', groups=8, shared='stage'))
+model = dict(backbone=dict(shared='stage'))

@@ -1,3 +1,3 @@
-_base_ = '../pretrain/mobilenext_cifar10.py'
+_base_ = '../pretrain/se_mobilenext_cifar10.py'
 
-model = dict(backbone=dict(attention=dict(type='SE', ratio=16), shared='stage'))
+model = dict(backbone=dict(shared='stage'))

@@ -1,11 +1,11 @@
-_base_ = '../pretrain/r50_cifar10.py'
+_base_ = ['../pretrain/r50_cifar10.py', '../_base_/attention/se_ratio16.py']
 
 model = dict(
     backbone=dict(
         _delete_=True,
         type='WithAttention',
         backbone={{_base_.model.backbone}},
-        attention=dict(type='SE', ratio=16),
+        attention={{_base_.attention}},
         shared='stage',
     )
 )

@@ -1,3 +1,3 @@
-_base_ = '../pretrain/mobilenext_cifar10.py'
+_base_ = '../pretrain/sge_mobilenext_cifar10.py'
 
-model = dict(backbone=dict(attention=dict(type='SGE', groups=8), shared='stage'))
+model = dict(backbone=dict(shared='stage'))

@@ -1,3 +1,3 @@
-_base_ = '../pretrain/mobilenext_imagenet.py'
+_base_ = '../pretrain/sge_mobilenext_imagenet.py'
 
-model = dict(backbone=dict(attention=dict(type='SGE', groups=8), shared='stage'))
+model = dict(backbone=dict(shared='stage'))

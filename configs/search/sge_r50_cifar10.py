@@ -1,11 +1,11 @@
-_base_ = '../pretrain/r50_cifar10.py'
+_base_ = ['../pretrain/r50_cifar10.py', '../_base_/attention/sge_groups64.py']
 
 model = dict(
     backbone=dict(
         _delete_=True,
         type='WithAttention',
         backbone={{_base_.model.backbone}},
-        attention=dict(type='SGE', groups=64),
+        attention={{_base_.attention}},
         shared='stage',
     )
 )

@@ -1,5 +1,6 @@
 _base_ = [
     '../_base_/models/resnet50_cls.py',
+    '../_base_/attention/sge_groups64.py',
     'mmpretrain::_base_/datasets/imagenet_bs32.py',
     '../_base_/schedules/imagenet_120e.py',
     '../_base_/pretrain_runtime.py',
@@ -10,7 +11,7 @@ model = dict(
         _delete_=True,
         type='WithAttention',
         backbone={{_base_.model.backbone}},
-        attention=dict(type='SGE', groups=64),
+        attention={{_base_.attention}},
         shared='stage',
     )
 )

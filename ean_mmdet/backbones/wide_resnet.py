@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 
-class WideBlock(BaseModule):
+class PreActBlock(BaseModule):
     """Norm → ReLU → 3×3 → norm → ReLU → 3×3, plus the input.
 
     Its convolutions have biases and the second carries the stride, as the EAN paper's 36.55 M parameters and 5.96 G
@@ -74,7 +74,7 @@ class WideResNet(BaseModule):
             blocks = []
             for block in range((depth - 4) // 6):
                 stride = 2 if index > 1 and block == 0 else 1
-                blocks.append(WideBlock(channels, width * widen_factor, stride))
+                blocks.append(PreActBlock(channels, width * widen_factor, stride))
                 channels = width * widen_factor
             self.stages.append(f'layer{index}')
             self.add_module(self.stages[-1], nn.Sequential(*blocks))

@@ -76,9 +76,9 @@ def test_all_but_the_stem_is_the_parents(kind, parent):
 
 
 def test_a_wide_block_is_its_formula():
-    from ean_mmdet.backbones.wide_resnet import WideBlock
+    from ean_mmdet.backbones.wide_resnet import PreActBlock
 
-    block = WideBlock(4, 8, stride=2).double().eval()
+    block = PreActBlock(4, 8, stride=2).double().eval()
     x = torch.randn(2, 4, 6, 6, dtype=torch.float64)
     bn1, bn2 = (
         lambda z, n=n: nn.functional.batch_norm(z, n.running_mean, n.running_var, n.weight, n.bias)

@@ -57,8 +57,10 @@ def built(config):
     return build_model(config)
 
 
-# Networks for CIFAR-10 are those for CIFAR-100 but for the number of classes.
-TWINS = [name for name in FILES if name.replace('cifar10', 'cifar100') in FILES and not name.endswith('00')]
+# By name, the row that is the same but for the number of classes, or for the depth.
+TWINS = {name: name.replace('cifar10', 'cifar100') for name in FILES if name.endswith('cifar10')}
+TWINS |= {name: name.replace('r101', 'r50') for name in FILES if name.endswith('r101_cifar100')}
+TWINS = {name: twin for name, twin in TWINS.items() if twin in FILES}
 
 
 @pytest.mark.parametrize('name', [name for name in FILES if name not in TWINS])
@@ -95,13 +97,17 @@ def test_trains_a_step_saves_and_loads(name, monkeypatch):
 
 
 @pytest.mark.parametrize('name', TWINS)
-def test_cifar10_rows_are_those_of_cifar100(name):
-    config, twin = (Config(read(n).to_dict()) for n in (name, name.replace('cifar10', 'cifar100')))
-    assert (config.model.head.num_classes, twin.model.head.num_classes) == (10, 100)
-    assert (config.data_preprocessor.num_classes, twin.data_preprocessor.num_classes) == (10, 100)
-    assert config.train_dataloader.dataset.type.startswith('CIFAR10F')
-    assert twin.train_dataloader.dataset.type.startswith('CIFAR100F')
-    twin.model.head.num_classes = 10
+def test_is_its_twin_but_for_classes_or_depth(name):
+    config, twin = (Config(read(n).to_dict()) for n in (name, TWINS[name]))
+    if 'cifar10' in name and 'cifar100' not in name:
+        assert (config.model.head.pop('num_classes'), twin.model.head.pop('num_classes')) == (10, 100)
+        assert (config.data_preprocessor.num_classes, twin.data_preprocessor.num_classes) == (10, 100)
+        assert config.train_dataloader.dataset.type == config.val_dataloader.dataset.type == 'CIFAR10FolderOrBinary'
+        assert twin.train_dataloader.dataset.type == twin.val_dataloader.dataset.type == 'CIFAR100FolderOrBinary'
+    else:
+        for model, depth in ((config.model, 101), (twin.model, 50)):
+            network = model.backbone.get('backbone') or model.backbone
+            assert network.pop('depth') == depth
     assert config.model == twin.model and config.optim_wrapper == twin.optim_wrapper
 
 

@@ -173,9 +173,18 @@ def test_norms_are_re_estimated_as_the_average_of_batches():
 
 
 def test_the_published_schemes():
-    for name in ('sge', 'ean'):
+    for name in ('sge', 'dia', 'ean'):
         config = Config.fromfile(ROOT / f'configs/search/{name}_r50_found_imagenet.py')
         backbone = MODELS.build(config.model.backbone)
         scheme = ''.join(str(int(switch.on)) for switch in switches(backbone)[1])
-        assert scheme == {'sge': '1001011010011011', 'ean': '1100011110010011'}[name]
+        assert scheme == ('1001011010011011' if name == 'sge' else '1100011110010011')
         set_connections(backbone, [1, 0] * 8)
+
+
+def test_dia_adds_the_papers_parameters():
+    backbones = {
+        name: MODELS.build(Config.fromfile(ROOT / f'configs/{name}_imagenet.py').model.backbone)
+        for name in ('search/dia_r50', 'pretrain/r50')
+    }
+    dia, plain = (sum(p.numel() for p in backbone.parameters()) for backbone in backbones.values())
+    assert round((dia - plain) / 1e6, 2) == 2.80

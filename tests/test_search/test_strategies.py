@@ -34,12 +34,22 @@ def test_evolution_finds_it_too(tmp_path):
 def test_curiosity_falls_for_what_was_seen_often():
     torch.manual_seed(0)
     curiosity = Curiosity(15)
-    other = tuple(1 - bit for bit in BEST)
-    before = curiosity.bonus(BEST), curiosity.bonus(other)
+    first = curiosity.see([BEST])
     for _ in range(60):
-        curiosity.see(BEST)
-    assert curiosity.bonus(BEST) < 0.1 * before[0]
-    assert curiosity.bonus(BEST) < curiosity.bonus(other)
+        last = curiosity.see([BEST])
+    assert last < 0.1 * first
+    assert last < curiosity.see([tuple(1 - bit for bit in BEST)])
+
+
+def test_curiosity_is_as_the_authors_code_has_it():
+    curiosity = Curiosity(16)
+    assert [tuple(p.shape) for p in curiosity.target.parameters() if p.ndim == 2] == [(32, 16), (32, 32), (64, 32)]
+    assert [tuple(p.shape) for p in curiosity.learned.parameters() if p.ndim == 2] == [(32, 16), (64, 32)]
+    assert curiosity.optimizer.param_groups[0]['lr'] == 5e-2
+    schemes = torch.randint(0, 2, (3, 16))
+    with torch.no_grad():
+        errors = (curiosity.target(schemes.float()) - curiosity.learned(schemes.float())) ** 2
+    assert curiosity.see(schemes.tolist()) == pytest.approx(errors.sum().item(), rel=1e-5)
 
 
 def test_the_policy_is_as_the_paper_has_it():
@@ -48,6 +58,54 @@ def test_the_policy_is_as_the_paper_has_it():
     logits = controller.net(torch.zeros(20)).view(15, 2) / 5
     torch.testing.assert_close(controller.log_policy(), torch.log(torch.softmax(logits, 1)))
     assert controller.optimizer.param_groups[0]['lr'] == 5e-2 and controller.buffer.maxlen == 30
+
+
+def test_a_step_is_on_three_schemes_and_ten_steps_later_on_an_earlier_one_too():
+    """Against the gradients of the formulas, with SGD in the optimizer's place so that a step shows its gradient."""
+    controller = Controller(4, warmup=1, curiosity=0)
+    controller.optimizer = torch.optim.SGD(controller.net.parameters(), lr=1e-3)
+    schemes = [(1, 0, 0, 1), (0, 1, 1, 0), (1, 1, 0, 0)]
+
+    def policy_step(log_chances, advantage):
+        return -(log_chances * advantage[:, None]).sum(1).mean()
+
+    def stepped(loss):
+        gradients = torch.autograd.grad(loss, list(controller.net.parameters()))
+        return [p.detach() - 1e-3 * g for p, g in zip(controller.net.parameters(), gradients)]
+
+    def chosen():
+        policy = controller.log_policy()
+        return torch.stack([policy[range(4), scheme] for scheme in schemes])
+
+    rewards = torch.tensor([1.0, 2.0, 6.0])
+    expected = stepped(policy_step(chosen(), rewards - 3))
+    start = [p.detach().clone() for p in controller.net.parameters()]
+    for scheme, reward in zip(schemes, rewards.tolist()):
+        assert all(torch.equal(p, q) for p, q in zip(controller.net.parameters(), start))
+        controller.learn(scheme, reward)
+    torch.testing.assert_close(list(controller.net.parameters()), expected)
+    assert controller.baseline == 3 and controller.steps == 1
+
+    # the second step, of the same schemes and other rewards: the replay may draw either of the two
+    found = False
+    before = [p.detach().clone() for p in controller.net.parameters()]
+    old = [entry for entry in controller.buffer]
+    rewards = torch.tensor([4.0, 5.0, 9.0])
+    baseline = 0.95 * 3 + 0.05 * 6
+    middle = stepped(policy_step(chosen(), rewards - baseline))
+    new_chances = chosen().detach().exp()
+    for scheme, reward in zip(schemes, rewards.tolist()):
+        controller.learn(scheme, reward)
+    after = [p.detach().clone() for p in controller.net.parameters()]
+    for chances, kept in ((old[0].chances, torch.tensor([1.0, 2.0, 6.0])), (new_chances, rewards)):
+        for parameter, value in zip(controller.net.parameters(), middle):
+            parameter.data.copy_(value)
+        log_chances = chosen()
+        ratio = log_chances.detach().exp() / chances
+        advantage = (kept - baseline)[:, None]
+        surrogates = [(r * log_chances * advantage).sum() / 3 for r in (ratio, ratio.clamp(0.9, 1.1))]
+        found |= all(torch.allclose(p, q, atol=1e-7) for p, q in zip(stepped(-0.1 * min(surrogates)), after))
+    assert found and not all(torch.equal(p, q) for p, q in zip(before, after))
 
 
 @pytest.mark.parametrize('name', STRATEGIES)

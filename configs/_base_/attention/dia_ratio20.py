@@ -1,0 +1,1 @@
+attention = dict(type='DIA', ratio=20)
