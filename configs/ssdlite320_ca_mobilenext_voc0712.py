@@ -1,5 +1,5 @@
 # Table 4 by the common protocol: SSDLite320, CA-MobileNeXt, Pascal VOC: VOC2007 and VOC2012 trainval, evaluated on
 # VOC2007 test.
-_base_ = ['./ssdlite320_mobilenext_voc0712.py', './_base_/attention/ca_ratio24.py']
+_base_ = ['./ssdlite320_mobilenext_voc0712.py', './_base_/attention/ca_ratio32.py']
 
 model = dict(backbone=dict(attention={{_base_.attention}}))

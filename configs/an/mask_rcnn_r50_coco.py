@@ -1,4 +1,4 @@
-# What Attentive Normalization is compared with (ECCV 2020): Mask R-CNN with a 4conv1fc box head, ResNet-50, COCO 2017, 2×.
+# What Attentive Normalization is compared with (ECCV 2020): Mask R-CNN, ResNet-50, 4conv1fc box head, COCO 2017, 2×.
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/datasets/coco_instance.py',

@@ -30,9 +30,7 @@ class ANBBoxHead(Shared4Conv1FCBBoxHead):
         >>> bbox_head = dict(type='ANBBoxHead', in_channels=256, num_classes=80)
     """
 
-    def __init__(
-        self, num_mixtures: Sequence[int] = (10, 10, 20, 20), norm_cfg: dict | None = None, **kwargs
-    ) -> None:
+    def __init__(self, num_mixtures: Sequence[int] = (10, 10, 20, 20), norm_cfg: dict | None = None, **kwargs) -> None:
         norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
         super().__init__(norm_cfg=norm_cfg, **kwargs)
         if len(num_mixtures) != len(self.shared_convs):

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS
 from mmengine.structures import InstanceData
 from torch import nn
 
+from ean_mmdet.engine import build_model
 from tests.conftest import ROOT
 from tests.test_backbones.test_mobilenext import count
 
@@ -129,3 +130,41 @@ def test_parameters_of_the_detectors():
     assert round(ssdlite / 1e6, 1) == 4.5
     voc = count(MODELS.build(read('configs/ssdlite320_mobilenext_voc.py').model))
     assert round(voc / 1e6, 1) == 3.4
+
+
+@pytest.mark.parametrize('module', ['', 'ean_', 'se_'])
+def test_the_documented_start_of_ssdlite(module, tmp_path):
+    """docs/pretraining.md: the detector's backbone computes what the classifier's did."""
+    classifier = build_model(read('configs/pretrain/mobilenext_imagenet.py'))
+    for norm in classifier.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.weight.data.uniform_(0.5, 1.5)
+            norm.running_var.uniform_(0.01, 2)
+    torch.save(dict(state_dict=classifier.state_dict(), meta={}), tmp_path / 'epoch_100.pth')
+    (tmp_path / 'started.py').write_text(
+        f"_base_ = '{ROOT}/configs/ssdlite320_{module}mobilenext_voc0712.py'\n"
+        f"start = dict(type='WarmStart', checkpoint='{tmp_path}/epoch_100.pth', zero_init_gate={module == 'se_'})\n"
+        "model = dict(backbone=dict(norm_cfg=dict(type='BN'), init_cfg=dict(_delete_=True, **start)))\n"
+    )
+    backbone = build_model(Config.fromfile(tmp_path / 'started.py')).backbone
+    backbone.init_weights()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = classifier.eval().backbone(image)[-1]
+        torch.testing.assert_close(
+            backbone.eval()(image)[-1], expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
+        )
+
+
+def test_mask_rcnn_of_attentive_normalization_is_as_published():
+    an, plain = (read(f'configs/an/mask_rcnn_{name}r50_coco.py') for name in ('an_', ''))
+    for config in (an, plain):
+        assert config.train_cfg.max_epochs == 24 and config.optim_wrapper.optimizer.lr == 0.02
+        assert config.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+        steps = next(schedule for schedule in config.param_scheduler if schedule.type == 'MultiStepLR')
+        assert steps.milestones == [16, 22] and config.train_dataloader.batch_size == 2
+        assert config.default_hooks.checkpoint.by_epoch and config.default_hooks.logger.log_metric_by_epoch
+    group_norm = dict(type='GN', num_groups=32)
+    assert an.model.neck.norm_cfg == an.model.roi_head.mask_head.norm_cfg == group_norm
+    assert an.model.roi_head.bbox_head.type == 'ANBBoxHead'
+    assert 'norm_cfg' not in plain.model.neck and plain.model.roi_head.bbox_head.type == 'Shared4Conv1FCBBoxHead'

@@ -13,7 +13,12 @@ from torch import nn
 from ean_mmdet.engine import build_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-FILES = {file.stem: file for folder in ('.', 'an', 'ela') for file in sorted((CONFIGS / folder).glob('*.py'))}
+FILES = {
+    file.stem: file
+    for folder in ('.', 'an', 'ela')
+    for file in sorted((CONFIGS / folder).glob('*.py'))
+    if not file.stem.endswith('imagenet')  # classifiers: test_pretrain.py
+}
 ROWS = {
     f'{detector}_{module}{network}_{data}': plain
     for detector, network, data in (

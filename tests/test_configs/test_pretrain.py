@@ -18,6 +18,9 @@ from ean_mmdet.engine import build_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = {file.stem: file for file in sorted((CONFIGS / 'pretrain').glob('*.py'))}
+# Classifiers of other papers.
+OTHERS = {f'{d}/{file.stem}': file for d in ('an', 'ela', 'search') for file in (CONFIGS / d).glob('*r*_imagenet.py')}
+OTHERS = {name: file for name, file in OTHERS.items() if not name.startswith('search') or 'dia_' in name}
 NETWORKS = {
     'mobilenext': dict(cifar='se cbam eca sa sge ca ean', imagenet='se cbam sge pdfam ca ean'),
     'mobilenet_v2': dict(cifar='se cbam eca sa sge ca ean', imagenet='se cbam sge pdfam ca ean'),
@@ -49,7 +52,7 @@ def test_every_row_is_here():
 
 @cache
 def read(name):
-    return Config.fromfile(FILES[name])
+    return Config.fromfile({**FILES, **OTHERS}[name])
 
 
 def built(config):
@@ -63,7 +66,7 @@ TWINS |= {name: name.replace('r101', 'r50') for name in FILES if name.endswith('
 TWINS = {name: twin for name, twin in TWINS.items() if twin in FILES}
 
 
-@pytest.mark.parametrize('name', [name for name in FILES if name not in TWINS])
+@pytest.mark.parametrize('name', [*(name for name in FILES if name not in TWINS), *OTHERS])
 def test_trains_a_step_saves_and_loads(name, monkeypatch):
     config = Config(read(name).to_dict())
     classes = dict(cifar10=10, cifar100=100, imagenet=1000)[name.rsplit('_', 1)[1]]
@@ -145,3 +148,19 @@ def test_a_pretrained_resnet_learns_its_norms():
     model = build_model(Config.fromfile(FILES['ean_r50_imagenet']))
     model.train()
     assert all(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def test_the_schedules_of_attentive_normalization():
+    for name, epochs, rate, decay in (('an_r50', 120, 0.4, 1e-4), ('an_mobilenet_v2', 150, 0.2, 4e-5)):
+        config = read(f'an/{name}_imagenet')
+        optimizer = config.optim_wrapper.optimizer
+        assert (config.train_cfg.max_epochs, optimizer.lr, optimizer.weight_decay) == (epochs, rate, decay)
+        assert config.train_dataloader.batch_size * 8 == config.auto_scale_lr.base_batch_size == 1024
+        warmup, cosine = config.param_scheduler
+        assert (warmup.end, cosine.begin, cosine.end, cosine.T_max) == (5, 5, epochs, epochs - 5)
+
+
+def test_the_last_norm_of_an_resnet_starts_at_zero():
+    backbone = build_model(read('an/an_r50_imagenet')).backbone
+    backbone.init_weights()
+    assert all(not block.norm3.weight.any() for block in backbone.layer3)

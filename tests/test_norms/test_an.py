@@ -14,13 +14,16 @@ def standardize(x, dims):
     return (x - mean) / (((x - mean) ** 2).mean(dims, keepdim=True) + 1e-5).sqrt()
 
 
-def formula_of(standardized):
+def formula_of(standardized, attention_norm=True):
     def formula(x, p):
         mean = x.mean((2, 3), keepdim=True)
         var = ((x - mean) ** 2).mean((2, 3), keepdim=True)
         squeezed = (mean / (var + 1e-3).sqrt()).flatten(1)
-        logits = standardize(squeezed @ p['attention.0.weight'].flatten(1).T, 0)
-        logits = logits * p['attention.1.weight'] + p['attention.1.bias']
+        logits = squeezed @ p['attention.0.weight'].flatten(1).T
+        if attention_norm:
+            logits = standardize(logits, 0) * p['attention.1.weight'] + p['attention.1.bias']
+        else:
+            logits = logits + p['attention.0.bias']
         mixture = (logits + 3).clamp(0, 6) / 6
         weight, bias = mixture @ p['mixture_weight'], mixture @ p['mixture_bias']
         return weight[:, :, None, None] * standardized(x) + bias[:, :, None, None]
@@ -37,13 +40,15 @@ def test_formula_on_batch_norm(assert_agrees):
     )
 
 
-def test_formula_on_group_norm(assert_agrees):
-    module = AN(6, num_mixtures=3, norm_cfg=dict(type='GN', num_groups=2))
+@pytest.mark.parametrize('attention_norm', ['auto', 'BN'])
+def test_formula_on_group_norm(assert_agrees, attention_norm):
+    module = AN(6, num_mixtures=3, norm_cfg=dict(type='GN', num_groups=2), attention_norm=attention_norm)
 
     def standardized(x):
         return standardize(x.view(len(x), 2, -1), 2).view_as(x)
 
-    assert_agrees(module, formula_of(standardized), shape=(5, 6, 4, 3), gradient_tolerance=TOLERANCE)
+    formula = formula_of(standardized, attention_norm == 'BN')
+    assert_agrees(module, formula, shape=(5, 6, 4, 3), gradient_tolerance=TOLERANCE)
 
 
 def test_evaluation_uses_running_statistics():
@@ -68,6 +73,27 @@ def test_start():
     assert abs(module.mixture_weight.std() - 0.1) < 0.01 and abs(module.mixture_bias.std() - 0.1) < 0.01
 
 
+@pytest.mark.parametrize(
+    ('norm_cfg', 'attention_norm', 'expected'),
+    [
+        (None, 'auto', nn.BatchNorm2d),
+        (dict(type='SyncBN'), 'auto', nn.SyncBatchNorm),
+        (dict(type='GN', num_groups=4), 'auto', None),
+        (dict(type='GN', num_groups=4), 'SyncBN', nn.SyncBatchNorm),
+        (dict(type='BN'), None, None),
+    ],
+)
+def test_the_norm_of_the_attention(norm_cfg, attention_norm, expected):
+    attention = AN(8, 3, norm_cfg=norm_cfg, attention_norm=attention_norm).attention
+    norms = [type(layer) for layer in attention if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert norms == ([expected] if expected else []) and (attention[0].bias is None) == bool(expected)
+    assert isinstance(attention[-1], nn.Hardsigmoid)
+
+
+def test_one_image_trains_without_a_norm_in_the_attention():
+    AN(8, 3, norm_cfg=dict(type='GN', num_groups=4))(torch.randn(1, 8, 4, 4)).sum().backward()
+
+
 def test_norm_of_mmcv():
     name, layer = build_norm_layer(dict(type='AN', num_mixtures=5, requires_grad=False), 16, postfix=2)
     assert name == 'an2' and isinstance(layer, AN) and layer.num_mixtures == 5
@@ -86,7 +112,11 @@ def test_norm_of_conv_module():
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
-    [(dict(num_mixtures=0), 'num_mixtures must be 1'), (dict(norm_cfg=dict(type='LN')), "BN, SyncBN or GN, got 'LN'")],
+    [
+        (dict(num_mixtures=0), 'num_mixtures must be 1'),
+        (dict(norm_cfg=dict(type='LN')), "BN, SyncBN or GN, got 'LN'"),
+        (dict(attention_norm='GN'), "attention_norm must be 'auto', 'BN', 'SyncBN' or None, got 'GN'"),
+    ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):

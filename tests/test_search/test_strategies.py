@@ -89,7 +89,7 @@ def test_a_step_is_on_three_schemes_and_ten_steps_later_on_an_earlier_one_too():
     # the second step, of the same schemes and other rewards: the replay may draw either of the two
     found = False
     before = [p.detach().clone() for p in controller.net.parameters()]
-    old = [entry for entry in controller.buffer]
+    old = list(controller.buffer)
     rewards = torch.tensor([4.0, 5.0, 9.0])
     baseline = 0.95 * 3 + 0.05 * 6
     middle = stepped(policy_step(chosen(), rewards - baseline))

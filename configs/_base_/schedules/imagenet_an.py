@@ -1,4 +1,4 @@
-# Attentive Normalization's, for ResNets: 120 epochs of batch 1024, 5 of linear warm-up, cosine from lr 0.4, 0.1 for 256.
+# Attentive Normalization's, for ResNets: 120 epochs of batch 1024, 5 of them linear warm-up, cosine from lr 0.4.
 _base_ = 'mmpretrain::_base_/schedules/imagenet_bs256.py'
 
 max_epochs = 120

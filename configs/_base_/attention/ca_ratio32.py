@@ -1,0 +1,1 @@
+attention = dict(type='CA', ratio=32)

@@ -1,0 +1,1 @@
+attention = dict(type='SE', ratio=24)
