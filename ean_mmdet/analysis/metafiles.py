@@ -15,7 +15,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..engine import build_model
-from .complexity import ATTENTION
+from .complexity import attention_modules
 from .paper_tables import TABLES
 
 # By the last folder of a data set's root: its name, and the one that results go by.
@@ -86,7 +86,7 @@ def _model(name: str, collection: str, file: Path, relative: Path, metrics: dict
     network: Any = build_model(config)
     classifies = config.get('default_scope') == 'mmpretrain'
     training, tested = DATASETS[_data_root(config).rstrip('/').rsplit('/', 1)[-1]]
-    kinds = {type(module).__name__ for module in network.modules() if isinstance(module, ATTENTION)}
+    kinds = {type(module).__name__ for module in attention_modules(network)}
     parts = [type(network.backbone).__name__, *sorted(kinds), *([] if classifies else [type(network).__name__])]
     entry: dict[str, Any] = {
         'Name': name,

@@ -80,7 +80,7 @@ class CIFARShuffleNetV2(ShuffleNetV2):
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
-        self.conv1 = ConvModule(3, self.conv1.out_channels, 3, padding=1, **layers)
+        self.conv1 = ConvModule(3, 24, 3, padding=1, **layers)
         self.maxpool = nn.Identity()
 
 

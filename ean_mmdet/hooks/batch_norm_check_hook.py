@@ -63,7 +63,7 @@ def batch_sizes(loader: DataLoader) -> tuple[int, int]:
     return batches.batch_size, len(batches.sampler) % batches.batch_size
 
 
-def single_values(model: nn.Module, dataset: Any) -> list[str]:
+def single_values(model: Any, dataset: Any) -> list[str]:
     """Names of the batch norms that train and get one value a channel from one image of a data set."""
     model.train()
     norms = {

@@ -19,7 +19,7 @@ from ean_mmdet.engine import build_model
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = {file.stem: file for file in sorted((CONFIGS / 'pretrain').glob('*.py'))}
 # Classifiers of other papers.
-OTHERS = {f'{d}/{file.stem}': file for d in ('an', 'ela', 'search') for file in (CONFIGS / d).glob('*r*_imagenet.py')}
+OTHERS = {f'{d}/{file.stem}': file for d in ('an', 'ela', 'search') for file in (CONFIGS / d).glob('*_imagenet.py')}
 OTHERS = {name: file for name, file in OTHERS.items() if not name.startswith('search') or 'dia_' in name}
 NETWORKS = {
     'mobilenext': dict(cifar='se cbam eca sa sge ca ean', imagenet='se cbam sge pdfam ca ean'),
