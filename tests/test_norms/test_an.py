@@ -85,8 +85,9 @@ def test_start():
 )
 def test_the_norm_of_the_attention(norm_cfg, attention_norm, expected):
     attention = AN(8, 3, norm_cfg=norm_cfg, attention_norm=attention_norm).attention
-    norms = [type(layer) for layer in attention if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    assert norms == ([expected] if expected else []) and (attention[0].bias is None) == bool(expected)
+    norms = [layer for layer in attention if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) == bool(expected) and all(isinstance(norm, expected) for norm in norms)
+    assert (attention[0].bias is None) == bool(expected)
     assert isinstance(attention[-1], nn.Hardsigmoid)
 
 
