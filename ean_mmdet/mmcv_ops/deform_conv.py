@@ -20,6 +20,14 @@ def forward(input: Tensor, weight: Tensor, offset: Tensor, *rest: Tensor | int) 
     return torch.ops.torchvision.deform_conv2d(input, weight, finite(offset), *rest)
 
 
+def laid_out(tensor: Tensor, channels: int, size: torch.Size) -> Tensor:
+    """The start of each sample of ``tensor`` as (N, channels, *size), a view.
+
+    mmcv reads offsets and masks of another size than the output so, and MMDetection's DyHead has such.
+    """
+    return tensor.flatten(1)[:, : channels * size.numel()].view(len(tensor), channels, *size)
+
+
 def plain(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The mask and the bias that torchvision wants where there are none."""
     return input.new_zeros(len(input), 1), weight.new_zeros(len(weight))
@@ -176,6 +184,8 @@ def modulated_deform_conv_forward(
     """Fill ``output``."""
     size = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
     bias = bias if with_bias else plain(input, weight)[1]
+    taps = deformable_group * kernel_h * kernel_w
+    offset, mask = (laid_out(t, count * taps, output.shape[2:]) for t, count in ((offset, 2), (mask, 1)))
     output.copy_(forward(input, weight, offset, mask, bias, *size, True))
 
 
@@ -206,15 +216,17 @@ def modulated_deform_conv_backward(
     deformable_group: int,
     with_bias: bool,
 ) -> None:
-    """Fill the five gradients."""
+    """Fill the five gradients, which are zero."""
     size = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
     bias = bias if with_bias else plain(input, weight)[1]
+    taps, shape = deformable_group * kernel_h * kernel_w, grad_output.shape[2:]
+    offset, mask = laid_out(offset, 2 * taps, shape), laid_out(mask, taps, shape)
     of_input, of_weight, of_offset, of_mask, of_bias = backward(
         grad_output, input, weight, offset, mask, bias, *size, True
     )
     grad_input.copy_(of_input)
     grad_weight.copy_(of_weight)
-    grad_offset.copy_(of_offset)
-    grad_mask.copy_(of_mask)
+    laid_out(grad_offset, 2 * taps, shape).copy_(of_offset)
+    laid_out(grad_mask, taps, shape).copy_(of_mask)
     if with_bias:
         grad_bias.copy_(of_bias)

@@ -156,6 +156,16 @@ def test_deform_conv(scale, modulated, config, dtype, monkeypatch):
     assert_same(call, monkeypatch, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=1e-4)
 
 
+def test_modulated_deform_conv_with_offsets_of_another_size(monkeypatch):
+    def call():
+        inputs = [torch.randn(shape, requires_grad=True) for shape in ((2, 3, 4, 4), (2, 18, 8, 8), (2, 9, 8, 8))]
+        y = ModulatedDeformConv2d(3, 3, 3, padding=1)(*inputs)
+        y.backward(torch.randn_like(y))
+        return y.detach(), [tensor.grad for tensor in inputs]
+
+    assert_same(call, monkeypatch, rtol=1e-4, atol=1e-4)
+
+
 def test_deform_conv_with_offsets_that_are_no_numbers(monkeypatch):
     def call():
         offset = torch.randn(1, 18, 6, 6)

@@ -3,7 +3,7 @@
     python -W ignore tests/supported/mmdet_configs.py [FOLDER …] > table.md
 
 One config of every folder, the smallest by its name, on the CPU: the model without its pretrained weights and with at
-most 100 proposals, two random images of 128 × 128, one training step (SGD) and one prediction, in a process of its own.
+most 100 proposals or queries, two random images of 128 × 128, one training step (SGD) and one prediction, in a process of its own.
 Where a config needs them: `pip install lap scikit-image transformers`; language models are random here.
 """
 
@@ -59,7 +59,7 @@ def shrink(node: object, language_model: str) -> None:
             pretrained = key in ('init_cfg', 'pretrained', 'teacher_ckpt', 'load_from')
             if pretrained and (isinstance(value, str) or (isinstance(value, dict) and 'checkpoint' in value)):
                 node[key] = None
-            elif key in ('nms_pre', 'max_per_img') and isinstance(value, int):
+            elif key in ('nms_pre', 'max_per_img', 'num_queries') and isinstance(value, int):
                 node[key] = min(value, 100)
             elif key == 'num' and str(node.get('type', '')).endswith('Sampler'):
                 node[key] = min(value, 64)
