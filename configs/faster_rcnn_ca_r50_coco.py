@@ -4,6 +4,6 @@ _base_ = ['./faster_rcnn_r50_coco.py', './_base_/attention/ca_ratio20.py']
 model = dict(
     backbone=dict(
         plugins=[dict(cfg={{_base_.attention}}, position='after_conv3')],
-        init_cfg=dict(_delete_=True, type='WarmStart', checkpoint='torchvision://resnet50', zero_init_gate=True),
+        init_cfg=dict(_delete_=True, type='WarmStart', checkpoint='torchvision://resnet50'),
     )
 )

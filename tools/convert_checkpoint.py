@@ -20,11 +20,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('target', metavar='DST', help='file to write')
     parser.add_argument('--config', required=True, help='config whose model has the attention')
     parser.add_argument('--prefix', help='take only the keys that start with this, without it, e.g. backbone.')
-    parser.add_argument(
-        '--zero-init-gate',
-        action='store_true',
-        help='start attention whose mask is not constant (SE, ECA, CA) with a last layer of zeros, which makes it so',
-    )
     parser.add_argument('--dry-run', action='store_true', help='print what would be done, and write nothing')
     parser.add_argument('--force', action='store_true', help='replace DST where it exists')
     return parser.parse_args()
@@ -40,7 +35,6 @@ def main() -> None:
             args.target,
             load_config(args.config),
             prefix=args.prefix,
-            zero_init_gate=args.zero_init_gate,
             force=args.force,
             dry_run=args.dry_run,
         )

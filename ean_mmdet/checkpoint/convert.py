@@ -12,9 +12,11 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from ..errors import InputError
 from ..files import write_whole
+from .initializers import WarmStart
+from .layouts import BACKBONE
 from .plain import to_plain
-from .sources import BACKBONE, weights_of
-from .warm_start import Report, WarmStart, warm_start
+from .reading import weights_in
+from .warm_start import Report, load_weights
 
 
 def convert_checkpoint(
@@ -22,7 +24,6 @@ def convert_checkpoint(
     target: str,
     config: Config,
     prefix: str | None = None,
-    zero_init_gate: bool = False,
     force: bool = False,
     dry_run: bool = False,
 ) -> Report:
@@ -37,7 +38,6 @@ def convert_checkpoint(
         target: Path of the file to write.
         config: A whole config, whose ``model`` has attention.
         prefix: Take only the source's keys that start with it, without it. Defaults to None, all.
-        zero_init_gate: As for :class:`WarmStart`. Defaults to False.
         force: Whether to replace ``target`` where it exists. Defaults to False.
         dry_run: Whether to write nothing. Defaults to False.
 
@@ -53,12 +53,12 @@ def convert_checkpoint(
     if 'model' not in config:
         raise InputError('the config has no model')
     content = CheckpointLoader.load_checkpoint(source, map_location='cpu', logger='current')
-    weights = weights_of(content, prefix, source)
+    weights = weights_in(content, source, prefix)
 
     init_default_scope(config.get('default_scope', 'mmdet'))
     model = MODELS.build(_without_checkpoints(config.model))
     model.init_weights()
-    report = warm_start(model, weights, zero_init_gate, source)
+    report = load_weights(model, weights, source, strict=True)
     if report.loaded_gates:
         raise InputError(
             f'{source} already has attention weights ({len(report.loaded_gates)} modules): it is converted, or was '

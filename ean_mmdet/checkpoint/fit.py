@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -27,12 +25,14 @@ class Fit:
         missing: Keys of parameters that the checkpoint lacks.
         mismatched: Keys of parameters that it has in another shape: its shape and the model's.
         unexpected: Keys that it has and the model lacks.
+        extra: The number of their weights, as a share of the model's.
     """
 
     share: float
     missing: tuple[str, ...]
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     unexpected: tuple[str, ...]
+    extra: float = 0.0
 
     @property
     def whole(self) -> bool:
@@ -68,7 +68,7 @@ class Fit:
         return ', '.join(parts)
 
 
-def _unwrapped(model: Any) -> nn.Module:
+def unwrapped(model: Any) -> nn.Module:
     """The model without distributed training's and test-time augmentation's wrappers."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -77,7 +77,7 @@ def _unwrapped(model: Any) -> nn.Module:
 
 def measure_fit(model: nn.Module, weights: dict) -> Fit:
     """Compare a model's parameters with a checkpoint's weights, by key and shape."""
-    model = _unwrapped(model)
+    model = unwrapped(model)
     own = dict(model.named_parameters(remove_duplicate=False))
     buffers = {key for key, _ in model.named_buffers(remove_duplicate=False)}
     theirs = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
@@ -92,52 +92,31 @@ def measure_fit(model: nn.Module, weights: dict) -> Fit:
     )
     total = sum(tensor.numel() for tensor in own.values())
     filled = sum(tensor.numel() for key, tensor in own.items() if key in theirs and key not in mismatched)
-    return Fit(filled / total if total else 1.0, missing, mismatched, unexpected)
+    extra = sum(theirs[key].numel() for key in unexpected)
+    return Fit(filled / total if total else 1.0, missing, mismatched, unexpected, extra / total if total else 0.0)
 
 
-def weights_in(checkpoint: object, source: str) -> dict:
-    """The weights of a loaded checkpoint: its ``state_dict``, or itself, without the prefix of a wrapped model's.
-
-    Raises:
-        InputError: It isn't a dict of weights by name.
-    """
-    if not isinstance(checkpoint, dict):
-        raise InputError(
-            f'{source} holds a {type(checkpoint).__name__}, not weights by name. A checkpoint is a dict with a '
-            f"'state_dict', or such a dict itself"
-        )
-    weights = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(weights, dict) or not weights or not all(isinstance(key, str) for key in weights):
-        what = 'is empty' if isinstance(weights, dict) and not weights else f'is a {type(weights).__name__}'
-        if isinstance(weights, dict) and weights:
-            what = f'has keys such as {next(key for key in weights if not isinstance(key, str))!r}'
-        raise InputError(f"{source}: its 'state_dict' {what}; it must be a dict of weights by name")
-    if any(key.startswith('module.') for key in weights):
-        weights = {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
-    return weights
-
-
-def check_fit(model: nn.Module, checkpoint: object, source: str, whole: bool = False) -> None:
+def check_fit(model: nn.Module, weights: dict, source: str, whole: bool = False) -> None:
     """Refuse a checkpoint that isn't one of this model, and tell in two lines of one that fills a part of it.
 
     Args:
         model: The model that the checkpoint is for.
-        checkpoint: The loaded checkpoint, or its ``state_dict``.
+        weights: The checkpoint's, by the model's keys where it has them.
         source: Where it came from, for the message.
         whole: Whether the model is used as it is, to evaluate, predict or resume: then no parameter may have another
-            shape in the checkpoint, and nine tenths have to be in it. Defaults to False: a backbone's checkpoint, or
+            shape in the checkpoint, and nine tenths have to be in it, and not a tenth more. Defaults to False: a backbone's checkpoint, or
             one with another head, is something to start training from.
 
     Raises:
-        InputError: It fills too little of the model, or isn't a dict of weights by name.
+        InputError: It fills too little of the model.
     """
-    weights = weights_in(checkpoint, source)
     fit = measure_fit(model, weights)
-    if fit.whole:
+    too_much = whole and fit.extra > LEAST_SHARE
+    if fit.whole and not too_much:
         return
-    model = _unwrapped(model)
+    model = unwrapped(model)
     kind = type(model).__name__
-    if fit.share < LEAST_SHARE or (whole and (fit.mismatched or fit.share < 0.9)):
+    if fit.share < LEAST_SHARE or too_much or (whole and (fit.mismatched or fit.share < 0.9)):
         if fit.share == 0 and not fit.mismatched:
             raise InputError(
                 f'{source} has no weight in common with this {kind}. It has {_sample(weights)}; the model has '
@@ -183,15 +162,3 @@ def _sample(weights: dict) -> str:
 def _first(items, separator: str = ', ') -> str:
     items = list(items)
     return separator.join(items[:3]) + (', …' if len(items) > 3 else '')
-
-
-def load_whole(model: nn.Module, source: str) -> dict:
-    """Load a checkpoint into the model that it is of, and return its content.
-
-    Raises:
-        InputError: It can't be loaded, or is another model's, see :func:`check_fit`.
-    """
-    checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
-    check_fit(model, checkpoint, source, whole=True)
-    load_state_dict(model, weights_in(checkpoint, source), strict=False)
-    return checkpoint

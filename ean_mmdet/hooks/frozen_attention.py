@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from ..checkpoint.lift import initial_mask
-from ..checkpoint.loaded import is_loaded
+from ..checkpoint import is_loaded
+from ..insertion import constant_map
 
 
 def frozen_attention(model: nn.Module, groups: Iterable[dict]) -> str | None:
@@ -32,7 +32,7 @@ def frozen_attention(model: nn.Module, groups: Iterable[dict]) -> str | None:
         parameters = list(module.parameters())
         if not parameters or any(p.requires_grad and rates.get(id(p)) for p in parameters):
             continue
-        constant = initial_mask(module, module.in_channels) if isinstance(module.in_channels, int) else None
+        constant = constant_map(module, module.in_channels) if isinstance(module.in_channels, int) else None
         if constant is not None:
             stuck[name] = f'at a constant map of {constant:g}'
         elif pretrained and not any(is_loaded(parameter) for parameter in parameters):

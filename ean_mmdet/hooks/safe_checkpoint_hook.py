@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch import Tensor
 
-from ..checkpoint import check_finite, check_fit, first_not_finite, moment, note_loaded, to_plain, weights_in
+from ..checkpoint import check_finite, first_not_finite, fit_weights, moment, note_loaded, to_plain, weights_in
 from ..errors import InputError
 from .frozen_attention import frozen_attention
 from .schedules import catch_up, schedule_changes
@@ -37,13 +37,16 @@ class SafeCheckpointHook(Hook):
         loaded: What was loaded last: ``checkpoint``, and the ``iteration`` and ``epoch`` that it is of.
 
     Args:
+        keep_function: Whether a network with attention that the checkpoint lacks computes what it did without, see
+            :func:`ean_mmdet.checkpoint.load_weights`. Defaults to True.
         new_schedule: Whether a resumed run follows the schedule of the config from where it is, as though it had
             had it from the beginning. mmengine restores the checkpoint's. Defaults to False.
     """
 
     priority = 'VERY_HIGH'  # EMAHook loads the checkpoint too, and has to find it checked
 
-    def __init__(self, new_schedule: bool = False) -> None:
+    def __init__(self, keep_function: bool = True, new_schedule: bool = False) -> None:
+        self.keep_function = keep_function
         self.new_schedule = new_schedule
         self.loaded: dict[str, Any] = {}
 
@@ -54,7 +57,7 @@ class SafeCheckpointHook(Hook):
                 checkpoint[part] = to_plain(checkpoint[part])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse a checkpoint that doesn't fit the model.
+        """Refuse a checkpoint that doesn't fit the model, and hand on what is to be loaded of another.
 
         Raises:
             InputError: No weight in common, or no training state or weights that aren't finite where it is to be
@@ -62,12 +65,21 @@ class SafeCheckpointHook(Hook):
         """
         source = runner._load_from or 'the checkpoint'
         training = isinstance(runner._train_loop, BaseLoop)  # a config until training begins
-        check_fit(runner.model, checkpoint, source, whole=runner._resume or not training)
-        note_loaded(_unwrapped(runner.model), weights_in(checkpoint, source))
+        weights = weights_in(checkpoint, source)
+        report = fit_weights(
+            runner.model, weights, source, whole=runner._resume or not training, keep_function=self.keep_function
+        )
+        note_loaded(_unwrapped(runner.model), report.match.tensors)
         self.loaded = dict(checkpoint=str(source), **moment(checkpoint))
         if not runner._resume:
+            checkpoint['state_dict'] = report.weights
             return
-        check_finite(weights_in(checkpoint, source), source)
+        check_finite(weights, source)
+        if report.gates:
+            raise InputError(
+                f'{source} is of the network without attention, so training cannot resume from it. To start from its '
+                f'weights, give it as load_from: --cfg-options load_from={source}'
+            )
         lacking = [part for part in ('optimizer', 'meta') if not isinstance(checkpoint.get(part), dict)]
         lacking += [f'meta.{key}' for key in ('epoch', 'iter') if not lacking and key not in checkpoint['meta']]
         if lacking:

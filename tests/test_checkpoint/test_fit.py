@@ -19,7 +19,7 @@ class Detector(nn.Module):
 
 def test_its_own_checkpoint_says_nothing(capsys):
     model = Detector()
-    check_fit(model, dict(state_dict=model.state_dict()), 'own.pth', whole=True)
+    check_fit(model, model.state_dict(), 'own.pth', whole=True)
     assert measure_fit(model, model.state_dict()).share == 1
     assert 'own.pth' not in capsys.readouterr().out
 
@@ -50,6 +50,14 @@ def test_a_backbone_alone_is_something_to_start_from_and_not_to_evaluate(caplog)
         check_fit(model, weights, 'backbone.pth', whole=True)
 
 
+def test_a_larger_model():
+    """A ResNet-101 has all that a ResNet-50 has, and more."""
+    model, larger = (nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(depth))) for depth in (3, 5))
+    with pytest.raises(InputError, match=r'101\.pth .* of a larger model .* 4 unexpected \(3\.weight'):
+        check_fit(model, larger.state_dict(), '101.pth', whole=True)
+    check_fit(model, larger.state_dict(), '101.pth')
+
+
 def test_nothing_in_common():
     with pytest.raises(InputError, match=r'no weight in common with this Detector\. It has weight, bias; the model'):
         check_fit(Detector(), nn.Linear(2, 3).state_dict(), 'linear.pth')
@@ -61,16 +69,15 @@ def test_nothing_in_common():
         ([torch.ones(2)], 'holds a list, not weights by name'),
         (dict(state_dict=None), "'state_dict' is a NoneType"),
         (dict(state_dict={}), "'state_dict' is empty"),
-        ({0: torch.ones(2)}, "'state_dict' has keys such as 0"),
+        ({0: torch.ones(2)}, 'it has keys such as 0'),
     ],
 )
 def test_what_is_no_checkpoint(content, message):
     with pytest.raises(InputError, match=message):
-        check_fit(Detector(), content, 'odd.pth')
+        weights_in(content, 'odd.pth')
 
 
 def test_the_prefix_of_a_wrapped_model_does_not_count():
     model = Detector()
     weights = {f'module.{key}': value for key, value in model.state_dict().items()}
-    check_fit(model, dict(state_dict=weights), 'wrapped.pth', whole=True)
     assert set(weights_in(dict(state_dict=weights), 'wrapped.pth')) == set(model.state_dict())

@@ -6,6 +6,7 @@ import torch
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -184,3 +185,63 @@ def test_weights_that_are_not_finite_are_not_the_best(tmp_path):
         runner.model.linear.bias.fill_(0)
     saver.after_val_epoch(runner, {'accuracy': 0.5})
     assert [path.name for path in (tmp_path / 'run').glob('best*')] == ['best_accuracy_iter_6.pth']
+
+
+class Classifier(BaseModel):
+    def __init__(self, kind):
+        super().__init__()
+        self.backbone = MODELS.build(dict(type=kind, widen_factor=0.25, out_indices=(7,)))
+
+    def extract_feat(self, x):
+        return self.backbone(x)
+
+    def forward(self, x, mode='tensor'):
+        output = self.backbone(x)[0].mean((1, 2, 3))
+        return dict(loss=output.square().mean()) if mode == 'loss' else output
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory):
+    model = Classifier('MobileNeXt')
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    path = tmp_path_factory.mktemp('plain') / 'plain.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return model.eval(), str(path)
+
+
+@pytest.mark.parametrize('keep', [True, False])
+@pytest.mark.parametrize('ema', [[], [dict(type='EMAHook')]])
+def test_load_from_keeps_what_the_network_computed(plain, tmp_path, caplog, keep, ema):
+    """In EMA's copy too."""
+    model, path = plain
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(images)
+    runner = make_runner(
+        tmp_path,
+        model=Classifier('EANMobileNeXt'),
+        load_from=path,
+        custom_hooks=[*ema, dict(type='SafeCheckpointHook', keep_function=keep)],
+        log_level='INFO',
+    )
+    runner.call_hook('before_run')
+    runner.logger.addHandler(caplog.handler)
+    with caplog.at_level('INFO'):
+        runner.load_or_resume()
+    networks = [runner.model, *(hook.ema_model.module for hook in runner.hooks if hasattr(hook, 'ema_model'))]
+    assert len(networks) == 1 + len(ema)
+    for network in networks:
+        with torch.no_grad():
+            assert torch.allclose(network.eval()(images), expected, rtol=1e-5) == keep
+    line = '15 norms before new attention are scaled (× 2); the network computes what it did'
+    assert (line in caplog.text) == keep
+
+
+def test_a_network_without_attention_is_not_resumed_as_one_with_it(plain, tmp_path):
+    runner = make_runner(tmp_path, model=Classifier('EANMobileNeXt'), load_from=plain[1], resume=True)
+    runner.train_loop  # noqa: B018, it is built
+    with pytest.raises(InputError, match=r'of the network without attention, so training cannot resume.*load_from='):
+        runner.load_or_resume()

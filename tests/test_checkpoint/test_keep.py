@@ -4,8 +4,9 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from ean_mmdet.attention import EAN
-from ean_mmdet.checkpoint.lift import examine, initial_mask, lift, zero_gate_layers
+from ean_mmdet.checkpoint.keep import examine, scale_norms
 from ean_mmdet.errors import InputError
+from ean_mmdet.insertion import constant_map, zero_gate_layers
 from tests.test_checkpoint.networks import LastLayerSE, ParameterFreeGate, TwoLayerGate
 
 
@@ -61,26 +62,26 @@ class OnlyInTraining(nn.Module):
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )
 def test_masks_are_measured(gate, mask):
-    assert initial_mask(gate, 8) == mask
+    assert constant_map(gate, 8) == mask
 
 
 @pytest.mark.parametrize('gate, mask', [(LastLayerSE(8), 0.5), (TwoLayerGate(8), 0.25)])
 def test_zero_layers_make_a_mask_constant(gate, mask):
-    assert initial_mask(gate, 8) is None
+    assert constant_map(gate, 8) is None
     zero_gate_layers(gate)
-    assert initial_mask(gate, 8) == mask
+    assert constant_map(gate, 8) == mask
 
 
 def test_a_gate_that_fails_says_so():
     with pytest.raises(ValueError, match='expected a feature map'):
-        initial_mask(EAN(8, groups=4), 16)
+        constant_map(EAN(8, groups=4), 16)
 
 
 def test_measuring_leaves_no_trace():
     gate = TwoLayerGate(8).eval()
     state = {key: value.clone() for key, value in gate.state_dict().items()}
     generator = torch.get_rng_state()
-    initial_mask(gate, 8)
+    constant_map(gate, 8)
     assert not any(module.training for module in gate.modules())
     assert all(torch.equal(value, state[key]) for key, value in gate.state_dict().items())
     assert torch.equal(torch.get_rng_state(), generator)
@@ -112,9 +113,9 @@ class WithoutGate(nn.Module):
         return self.network.between(self.network.conv(x))
 
 
-def lifted(network: nn.Module) -> dict[str, float]:
+def scaled(network: nn.Module) -> dict[str, float]:
     gates = examine(network, {'gate': network.gate})
-    return lift(network, gates)
+    return scale_norms(network, gates)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_the_norm_in_front_is_found(between, norm):
     network = Network(*between).eval()
     image = torch.randn(2, 3, 16, 16)
     expected = WithoutGate(network)(image)
-    assert lifted(network) == {norm: 2}
+    assert scaled(network) == {norm: 2}
     torch.testing.assert_close(network(image), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -156,7 +157,7 @@ def test_no_norm_right_in_front(between):
     network = Network(*between)
     state = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(InputError, match='gate has no norm with weight and bias right in front of it to scale by 2'):
-        lifted(network)
+        scaled(network)
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 
 
@@ -174,7 +175,7 @@ def test_a_norm_whose_output_is_used_elsewhere():
     with pytest.raises(
         InputError, match=r'between\.0.*the output of the network would change by .* past the attention'
     ):
-        lifted(network)
+        scaled(network)
     assert torch.equal(network.between[0].weight, weight)
 
 
@@ -203,7 +204,7 @@ def test_a_gate_that_adds_the_shortcut_too():
     image = torch.randn(2, 3, 16, 16)
     inner = network.conv(image)
     expected = (network.between(inner) + inner).relu()
-    assert lifted(network) == {'between.0': 2}
+    assert scaled(network) == {'between.0': 2}
     torch.testing.assert_close(network(image), expected)
 
 
@@ -225,7 +226,7 @@ def test_a_gate_that_is_a_hook_of_the_norm():
     network = AsHook().eval()
     image = torch.randn(2, 3, 16, 16)
     expected = 2 * network(image)
-    assert lifted(network) == {'norm': 2}
+    assert scaled(network) == {'norm': 2}
     torch.testing.assert_close(network(image), expected)
 
 

@@ -1,0 +1,236 @@
+"""Where the weights of a checkpoint belong in a model, whichever library wrote it.
+
+What has the model's own keys goes by them. The same network in another library has the same layers under other names,
+so they are matched by what they are: the n-th convolution is the n-th convolution, the n-th norm the n-th norm, and
+every shape has to agree. Shortcuts, which some libraries list before a block's layers and some after, are counted by
+themselves. So torchvision's, timm's and MMPretrain's layouts of one network need no tables, and what has other layers,
+or lists them otherwise, is refused rather than guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from .keep import calls
+
+BACKBONE = 'backbone.'
+# What libraries call the convolution and norm on a block's shortcut.
+SHORTCUTS = {'downsample', 'shortcut', 'proj', 'identity', 'skip'}
+COUNTER = 'num_batches_tracked'  # old checkpoints have none, and what it counts is no weight
+
+
+@dataclass
+class Match:
+    """What a checkpoint has for a model.
+
+    Attributes:
+        source: How its keys were matched, in words.
+        tensors: The checkpoint's tensors by the model's keys.
+        skipped: The checkpoint's keys that are not loaded, unexpected or of another shape, each with the reason.
+        missing: The model's keys that the checkpoint has nothing for.
+        problems: Why it seems to be of another architecture than the model, in words; empty where it doesn't.
+        region: Which part of the model the checkpoint is of: a prefix of the model's keys, ``''`` for the whole.
+        own_prefix: Prefix of the model's backbone in the model's keys: ``'backbone.'``, or ``''`` where the model is
+            the backbone.
+        source_prefix: Likewise in the checkpoint's keys.
+        authors_ean: Whether it has EANs of the authors' classification code.
+    """
+
+    source: str
+    tensors: dict[str, Tensor]
+    skipped: dict[str, str]
+    missing: list[str]
+    problems: list[str]
+    region: str
+    own_prefix: str
+    source_prefix: str
+    authors_ean: bool
+
+
+def match(weights: dict[str, Tensor], model: nn.Module) -> Match:
+    """Find the parameter or buffer of a model that each weight of a checkpoint is for.
+
+    Args:
+        weights: The checkpoint's, see :func:`.weights_in`.
+        model: A backbone, or a detector or classifier.
+    """
+    own = model.state_dict()
+    own_prefix, source_prefix = (
+        BACKBONE if any(key.startswith(BACKBONE) for key in keys) else '' for keys in (own, weights)
+    )
+    whole = own_prefix == source_prefix
+    weights, authors_ean = _authors_ean(weights)
+    theirs, ours = _inside(weights, source_prefix), _inside(own, own_prefix)
+    attention = set(attention_keys(model))
+    plain = {key: value for key, value in ours.items() if own_prefix + key not in attention}
+
+    found = {key: key for key in plain if key in theirs}  # the model's key → the checkpoint's
+    source = "keys as the model's"
+    if any(key not in found and not key.endswith(COUNTER) for key in plain):
+        part = model.get_submodule(own_prefix.rstrip('.')) if own_prefix else model
+        ordered = by_order(theirs, plain) or by_order(theirs, _as_called(plain, part))
+        if ordered is not None:
+            found = ordered
+            example = next(key for key in found if found[key] != key)
+            source = f"another library's keys, by the order of layers ({found[example]} → {example}, …)"
+    by_name = all(key == origin for key, origin in found.items())
+    found |= _attention(theirs, {key: ours[key] for key in ours if own_prefix + key in attention})
+
+    tops = {key.split('.', 1)[0] for key in ours}
+    used = set(found.values())
+    unexpected = [key for key in theirs if key not in used]
+    skipped = {source_prefix + key: 'unexpected' for key in unexpected}
+    tensors = {own_prefix + key: theirs[origin] for key, origin in found.items()}
+    for key in weights:
+        if not key.startswith(source_prefix):
+            if whole and key in own and own[key].shape == weights[key].shape:
+                tensors[key] = weights[key]
+            else:
+                skipped[key] = 'another shape in the model' if whole and key in own else 'unexpected'
+
+    problems = []
+    shapes = [key for key in found if theirs[found[key]].shape != ours[key].shape]
+    if shapes:
+        texts = [
+            f'{source_prefix}{found[k]} is {tuple(theirs[found[k]].shape)}, in the model {tuple(ours[k].shape)}'
+            for k in shapes
+        ]
+        problems.append(f'weights of another shape ({sample(texts, 2)})')
+    if strange := [source_prefix + key for key in unexpected if by_name and key.split('.', 1)[0] in tops]:
+        problems.append(f'unexpected keys ({sample(strange)})')
+    return Match(
+        source=source + (", with the authors' EAN (weight norm 'rms')" if authors_ean else ''),
+        tensors=tensors,
+        skipped=skipped,
+        missing=[key for key in own if key not in tensors and not key.endswith(f'.{COUNTER}')],
+        problems=problems,
+        region='' if whole else own_prefix,
+        own_prefix=own_prefix,
+        source_prefix=source_prefix,
+        authors_ean=authors_ean,
+    )
+
+
+@dataclass
+class Layer:
+    """The weights of one layer: its kind, and key and shape of each by the name of the parameter."""
+
+    name: str
+    kind: tuple[str, bool]
+    keys: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def takes(self, other: Layer) -> bool:
+        """Whether the weights of another layer are this one's."""
+        own, theirs = ({k: v for k, v in layer.shapes.items() if k != COUNTER} for layer in (self, other))
+        return own == theirs
+
+
+def _layers(tensors: dict[str, Tensor]) -> list[Layer]:
+    """The layers of a state dict, in its order; in the order of their numbers where it is sorted by letters."""
+    keys = list(tensors)
+    if _is_sorted(tensors):
+        keys.sort(key=lambda key: [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', key)])
+    members: dict[str, dict[str, str]] = {}
+    for key in keys:
+        name, _, parameter = key.rpartition('.')
+        members.setdefault(name, {})[parameter] = key
+    result = []
+    for name, parameters in members.items():
+        shapes = {parameter: tuple(tensors[key].shape) for parameter, key in parameters.items()}
+        dims = len(shapes.get('weight', ()))
+        kind = {1: 'norm', 2: 'linear'}.get(dims, 'conv') if dims else ', '.join(sorted(shapes))
+        result.append(Layer(name, (kind, bool(SHORTCUTS & set(name.split('.')))), parameters, shapes))
+    return result
+
+
+def _is_sorted(tensors: dict[str, Tensor]) -> bool:
+    return list(tensors) == sorted(tensors)
+
+
+def by_order(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, str] | None:
+    """Match the layers of two state dicts of one network, the n-th of a kind with the n-th of that kind.
+
+    Args:
+        theirs: The checkpoint's. It may have more layers behind the last that is matched, such as a head.
+        ours: The model's.
+
+    Returns:
+        The checkpoint's key by the model's; None where a layer of the model has none, or one of another shape, or the
+        checkpoint has layers in between that the model hasn't.
+    """
+    rest: dict[tuple[str, bool], list[tuple[int, Layer]]] = {}
+    for index, layer in enumerate(reversed(_layers(theirs))):
+        rest.setdefault(layer.kind, []).append((-index, layer))
+    found: dict[str, str] = {}
+    last = -len(theirs)
+    for layer in _layers(ours):
+        if not rest.get(layer.kind):
+            return None
+        index, other = rest[layer.kind].pop()
+        if not layer.takes(other):
+            return None
+        found.update({key: other.keys[p] for p, key in layer.keys.items() if p in other.keys})
+        last = max(last, index)
+    # Sorted by letters, a classifier may come first.
+    between = [layer for layers in rest.values() for index, layer in layers if index < last]
+    return found if all(layer.kind[0] == 'linear' and _is_sorted(theirs) for layer in between) else None
+
+
+def _as_called(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights in the order in which it calls its layers, as DenseNet's transitions are listed last."""
+    position = {name: index for index, name in enumerate(dict.fromkeys(name for name, _ in calls(model)))}
+    return dict(sorted(tensors.items(), key=lambda item: position.get(item[0].rpartition('.')[0], len(position))))
+
+
+def attention_keys(model: nn.Module) -> dict[str, nn.Module]:
+    """The keys of a model's attention modules, which need not be those that their names suggest, and whose they are."""
+    names = {id(tensor): key for key, tensor in model.state_dict(keep_vars=True).items()}
+    gates = [module for module in model.modules() if hasattr(module, 'gate_layers')]
+    tensors = ((tensor, gate) for gate in gates for tensor in (*gate.parameters(), *gate.buffers()))
+    return {names[id(tensor)]: gate for tensor, gate in tensors if id(tensor) in names}
+
+
+def _attention(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, str]:
+    """The weights of attention: by the keys, or EANs by their order, as their names and places differ."""
+    if any(key in theirs for key in ours):
+        return {key: key for key in ours if key in theirs}
+    eans = [layer for layer in _layers(theirs) if {'alpha', 'delta'} <= layer.keys.keys()]
+    own = [layer for layer in _layers(ours) if {'alpha', 'delta'} <= layer.keys.keys()]
+    if len(eans) != len(own) or not all(layer.takes(other) for layer, other in zip(own, eans)):
+        return {}
+    return {key: other.keys[p] for layer, other in zip(own, eans) for p, key in layer.keys.items()}
+
+
+def _authors_ean(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """Weights whose EANs have γ and β in a GroupNorm, and α and δ of shape (1, k, 1, 1), as the module's here.
+
+    The keys stay where they are in the order.
+    """
+    suffix = '.groupnorm.weight'
+    eans = {
+        key[: -len(suffix)] for key in weights if key.endswith(suffix) and f'{key[: -len(suffix)]}.alpha' in weights
+    }
+    result = {}
+    for key, value in weights.items():
+        module, _, parameter = key.rpartition('.')
+        if module in eans and parameter in ('alpha', 'delta'):
+            value = value.flatten()
+        if module.endswith('.groupnorm') and module.removesuffix('.groupnorm') in eans:
+            key = f'{module.removesuffix(".groupnorm")}.{parameter}'
+        result[key] = value
+    return result, bool(eans)
+
+
+def _inside(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def sample(keys: Iterable[str], most: int = 3) -> str:
+    """The first few keys, and how many more there are."""
+    keys = list(keys)
+    return ', '.join(keys[:most]) + (f' and {len(keys) - most} more' if len(keys) > most else '')

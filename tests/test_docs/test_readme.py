@@ -1,0 +1,71 @@
+"""README's blocks of Python, run as they stand: what starts from plain weights computes what the plain network does."""
+
+import re
+
+import pytest
+import torch
+import torchvision
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner.checkpoint import get_torchvision_models
+
+from ean_mmdet.attention import EAN
+from ean_mmdet.hooks.frozen_attention import frozen_attention
+from tests.conftest import ROOT
+
+BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(encoding='utf-8'), re.DOTALL)
+BASE = next(block for block in BLOCKS if '_base_ =' in block)
+
+
+@pytest.fixture(scope='module')
+def resnet50(tmp_path_factory):
+    """torchvision://resnet50 without a network: a file where a download would be, of random weights in use."""
+    torch.manual_seed(0)
+    plain = torchvision.models.resnet50()
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    with torch.no_grad():
+        plain(torch.randn(4, 3, 64, 64))
+    home = tmp_path_factory.mktemp('torch')
+    path = home / 'hub' / 'checkpoints' / get_torchvision_models()['resnet50'].rpartition('/')[2]
+    path.parent.mkdir(parents=True)
+    torch.save(plain.state_dict(), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TORCH_HOME', str(home))
+        yield plain.eval()
+
+
+def backbone_of(block: str, tmp_path):
+    """The backbone of a config that is README's first block, or that with the block's settings instead."""
+    text = block if '_base_' in block else BASE.partition('model =')[0] + block
+    (tmp_path / 'config.py').write_text(text, encoding='utf-8')
+    config = Config.fromfile(tmp_path / 'config.py')
+    backbone = MODELS.build(config.model.backbone if 'model' in config else config.backbone)
+    backbone.init_weights()
+    backbone.train(False)
+    return backbone
+
+
+@pytest.mark.parametrize('text', ['_base_ =', 'position=', "type='WarmStart'"])
+def test_a_plain_resnet_50_with_attention_computes_what_it_did(text, resnet50, tmp_path):
+    backbone = backbone_of(next(block for block in BLOCKS if text in block), tmp_path)
+    assert sum(isinstance(module, EAN) for module in backbone.modules()) == 16
+    x = image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        features = backbone(image)
+        x = resnet50.maxpool(resnet50.relu(resnet50.bn1(resnet50.conv1(x))))
+        for stage, feature in zip((resnet50.layer1, resnet50.layer2, resnet50.layer3, resnet50.layer4), features):
+            x = stage(x)
+            assert (feature - x).abs().max() <= 1e-5 * x.abs().max()
+    assert frozen_attention(backbone, [dict(lr=0.1, params=list(backbone.parameters()))]) is None
+
+
+def test_the_other_blocks_run(tmp_path):
+    rest = [block for block in BLOCKS if not any(text in block for text in ('_base_ =', 'position=', 'WarmStart'))]
+    names: dict = {}
+    for block in rest:
+        exec(block, names)
+    assert names['gate'](torch.rand(1, 256, 7, 7)).shape == (1, 256, 7, 7)
+    assert any(isinstance(module, EAN) for module in MODELS.build(names['backbone']).modules())
