@@ -1,8 +1,8 @@
 """Attention modules: plugin layers ``Name(in_channels, …)`` by name in mmengine's root registry.
 
-Each has ``gate_layers``: the layers that, with weights and biases of zero, make its mask constant, which
-:mod:`ean_mmdet.checkpoint.lift` goes by; and ``count_operations``, where it computes something outside of its layers
-that :mod:`ean_mmdet.analysis.complexity` is to count.
+Each has ``gate_layers``: the layers that, with weights and biases of zero, make its map constant, which
+:mod:`ean_mmdet.insertion.keep_function` goes by; and ``count_operations``, where it computes something outside of its
+layers that :mod:`ean_mmdet.analysis.complexity` is to count.
 """
 
 from .ca import CA

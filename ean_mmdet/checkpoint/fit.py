@@ -104,8 +104,8 @@ def check_fit(model: nn.Module, weights: dict, source: str, whole: bool = False)
         weights: The checkpoint's, by the model's keys where it has them.
         source: Where it came from, for the message.
         whole: Whether the model is used as it is, to evaluate, predict or resume: then no parameter may have another
-            shape in the checkpoint, and nine tenths have to be in it, and not a tenth more. Defaults to False: a backbone's checkpoint, or
-            one with another head, is something to start training from.
+            shape in the checkpoint, and nine tenths have to be in it, and not a tenth more. Defaults to False: a
+            backbone's checkpoint, or one with another head, is something to start training from.
 
     Raises:
         InputError: It fills too little of the model.

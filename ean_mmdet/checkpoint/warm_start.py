@@ -121,7 +121,7 @@ def fit_weights(
     if (declared and keep_function) or (strict and others):
         try:
             _keep(model, report, declared, others, source, strict)
-        except NotKeptError as error:
+        except (RuntimeError, TypeError, ValueError) as error:  # NotKeptError, or a module that takes no such input
             if strict:
                 raise
             print_log(f'{source}: {error}. So the network computes something else than it would without', 'current', 30)
@@ -231,9 +231,9 @@ def _new_modules(
         absent = [key for key in keys if key in missing]
         if hasattr(module, 'gate_layers') and inside:
             covered.update(keys)
-            if len(absent) == len(keys):
+            if len(absent) == len(keys) and (keys or strict):  # without weights it is in no checkpoint
                 declared[path] = module
-            else:
+            elif keys:
                 (partial if absent else loaded).append(path)
             return
         grouping = isinstance(module, (nn.ModuleList, nn.ModuleDict))
@@ -248,7 +248,6 @@ def _new_modules(
         visit(child, submodule)
     rest = [key for key in found.missing if key not in covered and key.startswith(found.own_prefix)]
     others.update(dict.fromkeys(rest))
-    # Modules without weights are in no checkpoint.
     new = [path for path, module in declared.items() if keys_of(module)]
     if strict and (partial or (loaded and new)):
         incomplete = partial or new

@@ -32,7 +32,7 @@ def frozen_attention(model: nn.Module, groups: Iterable[dict]) -> str | None:
         parameters = list(module.parameters())
         if not parameters or any(p.requires_grad and rates.get(id(p)) for p in parameters):
             continue
-        constant = constant_map(module, module.in_channels) if isinstance(module.in_channels, int) else None
+        constant = _constant(module)
         if constant is not None:
             stuck[name] = f'at a constant map of {constant:g}'
         elif pretrained and not any(is_loaded(parameter) for parameter in parameters):
@@ -49,6 +49,13 @@ def frozen_attention(model: nn.Module, groups: Iterable[dict]) -> str | None:
         f'Train them ({_join(_REMEDIES[cause] for cause in causes)}), leave them out, or load a checkpoint in which '
         f'they were trained'
     )
+
+
+def _constant(module: nn.Module) -> float | None:
+    try:
+        return constant_map(module, int(module.in_channels))  # type: ignore[arg-type]
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return None  # a module of one's own that says no channels, or takes only maps of some size
 
 
 _FROZEN, _ZERO, _ABSENT = 'they need no gradient', 'their learning rate is 0', 'no optimizer has them'

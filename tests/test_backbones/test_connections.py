@@ -10,7 +10,7 @@ from torch import nn
 
 from ean_mmdet.attention import DIA, EAN
 from ean_mmdet.backbones import set_connections, switches
-from ean_mmdet.checkpoint import warm_start
+from ean_mmdet.checkpoint import load_weights
 
 RESNET = dict(type='mmdet.ResNet', depth=50, base_channels=8, norm_eval=False)
 WITH = dict(type='WithAttention', backbone=RESNET, attention=dict(type='EAN', groups=4))
@@ -157,7 +157,7 @@ def test_warm_start_scales_the_norms_in_front_of_what_is_on(config, shared):
     plain_config = dict(type='MobileNeXt', widen_factor=0.25) if 'MobileNeXt' in config['type'] else RESNET
     plain = evaluated(build(plain_config).double())
     backbone = evaluated(MODELS.build(dict(config, shared=shared, connections=scheme)).double())
-    report = warm_start(backbone, plain.state_dict())
+    report = load_weights(backbone, plain.state_dict(), strict=True)
     assert len(report.scaled) == sum(scheme) and set(report.scaled.values()) == {2.0}
     for a, b in zip(backbone(image().double()), plain(image().double())):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)

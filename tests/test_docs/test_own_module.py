@@ -77,7 +77,7 @@ def own_gate(lines):
 
 
 def warm_start(attention, files):
-    init_cfg = dict(type='WarmStart', checkpoint=str(files / 'plain.pth'), zero_init_gate=True)
+    init_cfg = dict(type='WarmStart', checkpoint=str(files / 'plain.pth'))
     plain = dict(type='mmdet.ResNet', depth=50, init_cfg=init_cfg)
     MODELS.build(dict(type='WithAttention', backbone=plain, attention=attention)).init_weights()
 

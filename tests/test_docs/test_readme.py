@@ -42,7 +42,7 @@ def backbone_of(block: str, tmp_path):
     text = block if '_base_' in block else BASE.partition('model =')[0] + block
     (tmp_path / 'config.py').write_text(text, encoding='utf-8')
     config = Config.fromfile(tmp_path / 'config.py')
-    backbone = MODELS.build(config.model.backbone if 'model' in config else config.backbone)
+    backbone = MODELS.build(config.get('backbone') or config.model.backbone)
     backbone.init_weights()
     backbone.train(False)
     return backbone
