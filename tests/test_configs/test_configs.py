@@ -143,7 +143,7 @@ def test_the_documented_start_of_ssdlite(module, tmp_path):
     torch.save(dict(state_dict=classifier.state_dict(), meta={}), tmp_path / 'epoch_100.pth')
     (tmp_path / 'started.py').write_text(
         f"_base_ = '{ROOT}/configs/ssdlite320_{module}mobilenext_voc0712.py'\n"
-        f"start = dict(type='WarmStart', checkpoint='{tmp_path}/epoch_100.pth', zero_init_gate={module == 'se_'})\n"
+        f"start = dict(type='WarmStart', checkpoint='{tmp_path}/epoch_100.pth')\n"
         'model = dict(backbone=dict(norm_cfg=dict(eps=1e-5), init_cfg=dict(_delete_=True, **start)))\n'
     )
     backbone = build_model(Config.fromfile(tmp_path / 'started.py')).backbone
