@@ -35,9 +35,12 @@ def load_config(path: str, options: dict | None = None, splits: Collection[str] 
     try:
         config = Config.fromfile(path)
     except ImportError as error:
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__ or cause
         raise InputError(
-            f'{path} is no valid config: {error}. A module of your own in custom_imports is found in the folders of '
-            f'PYTHONPATH: PYTHONPATH=FOLDER python tools/…'
+            f'{path} is no valid config: {type(cause).__name__}: {cause}. A module of your own in custom_imports is '
+            f'found in the folders of PYTHONPATH: PYTHONPATH=FOLDER python tools/…'
         ) from error
     except Exception as error:  # a config is a program, and can fail in any way
         raise InputError(f'{path} is no valid config: {type(error).__name__}: {error}') from error
