@@ -16,6 +16,10 @@ import numpy as np
 
 from ..errors import InputError
 
+# Why boxes are left out on purpose.
+FILTERED = 'in images that filter_cfg leaves out'
+UNKNOWN = 'of classes that the config does not have'
+
 
 def read_coco(file: Path, split: str) -> dict:
     """The content of an annotation file.
@@ -193,7 +197,7 @@ def lost_boxes(
             continue
         if id(info) not in remaining:
             for box in boxes:
-                note('in images that filter_cfg leaves out', box, image)
+                note(FILTERED, box, image)
             continue
         flags = [instance.get('ignore_flag', 0) for instance in info.get('instances', ())]
         if len(flags) == len(boxes) and not any(flags):
@@ -219,7 +223,7 @@ def _reason(box: dict, image: dict, labels: dict, known: set) -> str:
     if box['category_id'] not in known:
         return 'annotations of categories that it does not list'
     if box['category_id'] not in labels:
-        return 'of classes that the config does not have'
+        return UNKNOWN
     if width < 0 or height < 0:
         return 'boxes of negative width or height'
     if width < 1 or height < 1:
@@ -274,7 +278,7 @@ def label_names(content: dict, labels: dict, classes: Sequence[str], file: Path,
     names: dict[str, list] = {}
     for category in content['categories']:
         names.setdefault(category['name'], []).append(category['id'])
-    used = Counter(box['category_id'] for box in content.get('annotations', ()))
+    used = Counter(box.get('category_id') for box in content.get('annotations', ()))
     for name in classes:
         ids = names.get(name, [])
         if len(ids) > 1:

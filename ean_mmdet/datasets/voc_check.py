@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from mmengine.fileio import list_from_file
 
 from ..errors import InputError
+from .coco_check import FILTERED, UNKNOWN
 
 
 def explain_list(file: Path, dataset: object, split: str, hint: str) -> None:
@@ -125,7 +126,3 @@ def lost_objects(loaded: list[dict], kept: list[dict], classes: tuple[str, ...])
             lost[reason] += 1
             examples.setdefault(reason, str(path))
     return sum(found.values()), lost, examples, found
-
-
-FILTERED = 'in images that filter_cfg leaves out'
-UNKNOWN = 'of classes that the config does not have'
