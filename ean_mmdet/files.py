@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,19 +18,63 @@ def cache_folder() -> Path:
     return Path(os.environ.get('EAN_CACHE') or Path.home() / '.cache' / 'ean_mmdet')
 
 
+# Folders that systems put beside people's images, with previews and copies of attributes in them.
+NOT_PEOPLES = ('__MACOSX', '@eaDir')
+
+
 def find_images(path: Path) -> list[Path]:
     """The image itself, or everything below a folder that is named like one.
+
+    Hidden files and folders, such as ``._x.jpg`` of macOS and ``.thumbnails``, are passed over.
 
     Raises:
         InputError: There is none.
     """
     if path.is_file():
         return [path]
-    images = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = (p for p in path.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    images = sorted(p for p in found if not any(map(_is_hidden, p.relative_to(path).parts)))
     if not images:
         what = 'holds no image' if path.is_dir() else 'is neither an image nor a folder'
         raise InputError(f'{path} {what}; images end in {", ".join(IMAGE_SUFFIXES)}')
     return images
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith('.') or name in NOT_PEOPLES
+
+
+def picture_names(images: list[Path], root: Path, suffix: str = '.jpg') -> dict[Path, Path]:
+    """Where the picture of each image goes below an output folder, no two to the same place.
+
+    It has the image's place below ``root`` and its name, the whole of it, with its suffix, where two would be alike.
+    """
+    places = {path: path.relative_to(root) for path in images}
+    times = Counter(place.with_suffix('') for place in places.values())
+    names: dict[Path, Path] = {}
+    taken: set[Path] = set()
+    for path, place in places.items():
+        alike = times[place.with_suffix('')] > 1
+        name = place.with_name(f'{place.name}{suffix}') if alike else place.with_suffix(suffix)
+        number = 1
+        while name in taken:
+            number += 1
+            name = place.with_name(f'{place.name}.{number}{suffix}')
+        names[path] = name
+        taken.add(name)
+    return names
+
+
+def left_out(unreadable: list[str], total: int) -> None:
+    """See that all files were images, after the work on those that were.
+
+    Raises:
+        InputError: Some weren't; names each.
+    """
+    if unreadable:
+        raise InputError(
+            f'{len(unreadable)} of the {total} files named as images are left out: {"; ".join(unreadable)}'
+        )
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -8,6 +8,7 @@ success whose result isn't that of the intact input, and on anything lost. Its t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -23,10 +24,11 @@ from subprocess import CompletedProcess, TimeoutExpired
 
 import torch
 from mmengine.config import Config
+from PIL import Image
 from rich.progress import track
 
 from ean_mmdet.checkpoint import load_local
-from ean_mmdet.datasets import make_sample_dataset
+from ean_mmdet.datasets import CLASSES, make_sample_dataset
 from tests.fork_server import ROOT, ForkServer
 from tests.test_tools.tiny import write_config
 
@@ -201,6 +203,55 @@ class Campaign:
             print(f'{path.stem} {part}: {key} = {holder.get(key, "(deleted)")!r:.60}: {end}', flush=True)
         return end
 
+    def plausible(self) -> str:
+        """Annotations that are well-formed and wrong: told in a line, or without an effect on weights and metrics."""
+        folder = self.fresh()
+        config = self.copy_data(folder)
+        split, share = self.rng.choice(['train', 'val']), self.rng.choice([0.1, 0.5, 1])
+        path = folder / 'data/annotations' / f'instances_{split}.json'
+        content = json.loads(path.read_text())
+        kind = self.rng.choice([*PLAUSIBLE, 'orientation', 'other file', 'classes in another order'])
+        if kind in PLAUSIBLE:
+            chosen = self.rng.sample(content['annotations'], max(1, round(share * len(content['annotations']))))
+            PLAUSIBLE[kind](self.rng, content, chosen)
+            path.write_text(json.dumps(content))
+        elif kind == 'orientation':
+            image = folder / 'data/JPEGImages' / self.rng.choice(content['images'])['file_name']
+            exif = Image.Exif()
+            exif[0x0112] = self.rng.randint(2, 8)
+            Image.open(image).save(image, exif=exif)
+        elif kind == 'other file':
+            other = folder / 'data/annotations/instances_train.json'
+            config.write_text(config.read_text() + f'val_evaluator.update(ann_file={str(other)!r})\n')
+        else:
+            names = list(CLASSES)
+            self.rng.shuffle(names)
+            text = f"{split}_dataloader['dataset']['metainfo'] = dict(classes={tuple(names)!r})\n"
+            config.write_text(config.read_text() + text)
+        result = self.train(config, folder)
+        end = self.check_end(result)
+        if end != 'ran':
+            return end
+        if re.search('^(warning|note): ', result.stderr, re.MULTILINE):
+            return 'ran, and was told'
+        if not hasattr(self, 'intact'):
+            self.intact = self.ended(self.folder / 'intact', self.train(self.intact_config(), self.folder / 'intact'))
+        if self.ended(folder, result) != self.intact:
+            raise Failure(f'{kind} in {share:.0%} of {split}: trained or evaluated otherwise without a word')
+        return 'ran'
+
+    def intact_config(self) -> Path:
+        (self.folder / 'intact').mkdir()
+        return write_config(self.folder / 'intact', self.data, iterations=2)
+
+    def ended(self, folder: Path, result: CompletedProcess) -> tuple:
+        """A hash of the weights, and the metrics, that a short run ended with."""
+        weights = load_local(str(folder / 'run/iter_2.pth'))['state_dict']
+        digest = hashlib.sha256()
+        for key in sorted(weights):
+            digest.update(weights[key].numpy().tobytes())
+        return digest.hexdigest(), re.findall(r'coco/bbox_mAP: (\S+)', result.stdout + result.stderr)
+
     def image(self) -> str:
         folder = self.fresh()
         config = self.copy_data(folder)
@@ -307,11 +358,68 @@ def _is_group(value: object) -> bool:
     return isinstance(value, (dict, list))
 
 
+def _corners(rng: random.Random, content: dict, boxes: list[dict]) -> None:
+    for box in content['annotations']:
+        x, y, width, height = box['bbox']
+        box['bbox'] = [x, y, x + width, y + height]
+
+
+def _fractions(rng: random.Random, content: dict, boxes: list[dict]) -> None:
+    sides = {image['id']: (image['width'], image['height']) * 2 for image in content['images']}
+    for box in content['annotations']:
+        box['bbox'] = [side / whole for side, whole in zip(box['bbox'], sides[box['image_id']])]
+
+
+def _off(rng: random.Random, content: dict, boxes: list[dict]) -> None:
+    for box in boxes:
+        box['bbox'][rng.randrange(2)] += rng.choice([-2000, 2000])
+
+
+def _super_category(rng: random.Random, content: dict, boxes: list[dict]) -> None:
+    name = rng.choice(content['categories'])['name']
+    content['categories'].insert(0, dict(id=0, name=name, supercategory='none'))
+
+
+def _sides(rng: random.Random, content: dict, boxes: list[dict]) -> None:
+    image = rng.choice(content['images'])
+    image['width'], image['height'] = image['height'], image['width']
+
+
+def _name(rng: random.Random, content: dict, boxes: list[dict]) -> None:
+    category = rng.choice(content['categories'])
+    category['name'] = rng.choice([category['name'].title(), f'{category["name"]} ', 'thing'])
+
+
+def _shuffle(key: str) -> Callable[[random.Random, dict, list], None]:
+    return lambda rng, content, boxes: rng.shuffle(content[key])
+
+
+def _set(**values: object) -> Callable[[random.Random, dict, list], None]:
+    return lambda rng, content, boxes: [box.update(values) for box in boxes]
+
+
+# Well-formed annotations that are wrong, or only look so, by what is done to a file or to some of its boxes.
+PLAUSIBLE: dict[str, Callable] = {
+    'categories in another order': _shuffle('categories'),
+    'a super-category': _super_category,
+    'another name': _name,
+    'no area': _set(area=0),
+    'a negative area': _set(area=-5),
+    'crowds': _set(iscrowd=1),
+    'ignored': _set(ignore=1),
+    'an unknown category': _set(category_id=77),
+    'x1 y1 x2 y2': _corners,
+    'fractions': _fractions,
+    'off the image': _off,
+    'sides swapped': _sides,
+}
+
 KINDS: dict[str, tuple[Callable[[Campaign], str], int]] = {
     'bytes of a checkpoint': (Campaign.checkpoint_bytes, 22),
     'content of a checkpoint': (Campaign.checkpoint_content, 14),
     'bytes of an annotation file': (Campaign.annotation_bytes, 10),
     'values of an annotation file': (Campaign.annotation_values, 16),
+    'plausible annotations': (Campaign.plausible, 30),
     'an image': (Campaign.image, 10),
     'a setting of the config': (Campaign.setting, 20),
     'a kill, and resumed': (Campaign.kill, 4),

@@ -16,7 +16,7 @@ from ean_mmdet.datasets import config_classes
 from ean_mmdet.datasets.pipeline import preprocess, read_image
 from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
-from ean_mmdet.files import find_images, make_folder
+from ean_mmdet.files import find_images, left_out, make_folder, picture_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,8 +84,13 @@ def main() -> None:
             networks.append((config, model, classes))
         make_folder(args.out_dir)
         root, written = args.images if args.images.is_dir() else args.images.parent, 0
+        pictures, unreadable = picture_names(images, root, '.png'), []
         for path in track(images, description='Explaining'):
-            image = read_image(path)
+            try:
+                image = read_image(path)
+            except InputError as error:
+                unreadable.append(str(error))
+                continue
             found, nothing = {}, []
             for name, (config, model, classes) in zip(legend, networks):
                 data = preprocess(config, model.data_preprocessor, path)
@@ -98,12 +103,12 @@ def main() -> None:
             for line in nothing:
                 print(line)
             if found:
-                file = (args.out_dir / path.relative_to(root)).with_suffix('.png')
-                write_picture(file, image, found, path.name)
+                write_picture(args.out_dir / pictures[path], image, found, path.name)
                 written += 1
-        if not written:
+        if not written and not unreadable:
             raise InputError(f'there is nothing to show in any of the {len(images)} images, see above')
-    print(f'{written} pictures are in {args.out_dir}')
+        print(f'{written} pictures are in {args.out_dir}')
+        left_out(unreadable, len(images))
 
 
 if __name__ == '__main__':

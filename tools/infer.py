@@ -2,14 +2,13 @@
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import mmcv
 from mmdet.apis import inference_detector
 from mmdet.models import BaseDetector
-from mmdet.registry import DATASETS, MODELS, VISUALIZERS
+from mmdet.registry import MODELS, VISUALIZERS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
@@ -19,9 +18,10 @@ from torch import nn
 
 from ean_mmdet import engine
 from ean_mmdet.checkpoint import load_whole, moment
+from ean_mmdet.datasets.config_parts import config_metainfo, datasets_of, scope_of
 from ean_mmdet.datasets.pipeline import read_image
 from ean_mmdet.errors import InputError
-from ean_mmdet.files import find_images, make_folder, write_text
+from ean_mmdet.files import find_images, left_out, make_folder, picture_names, write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,16 +37,6 @@ def parse_args() -> argparse.Namespace:
     return engine.parse(parser)
 
 
-def picture_names(images: list[Path], root: Path) -> dict[Path, Path]:
-    """Where each picture goes below the output folder: a JPEG of the image's name, whole where two would be alike."""
-    names = {path: path.relative_to(root) for path in images}
-    times = Counter(name.with_suffix('') for name in names.values())
-    return {
-        path: name.with_suffix('.jpg') if times[name.with_suffix('')] == 1 else name.with_name(f'{name.name}.jpg')
-        for path, name in names.items()
-    }
-
-
 def load_model(config: Config, source: str, device: str) -> nn.Module:
     """The detector with the checkpoint's weights, and its ``dataset_meta``."""
     engine.check_device(device)
@@ -57,10 +47,8 @@ def load_model(config: Config, source: str, device: str) -> nn.Module:
     checkpoint = load_whole(model, source)
     meta = checkpoint.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    dataset = config.test_dataloader.dataset
     if not isinstance(meta, dict) or 'classes' not in {key.lower() for key in meta}:
-        dataset_type = DATASETS.get(dataset.type)
-        meta = dict(dataset_type.METAINFO, **(dataset.get('metainfo') or {}))
+        meta = config_metainfo(config)
     model.dataset_meta = {key.lower(): value for key, value in meta.items()}
     model.cfg = config
     model.made_by = dict(checkpoint=source, **moment(checkpoint))
@@ -73,7 +61,7 @@ def load_exported_model(config: Config, path: str) -> nn.Module:
 
     use_exported(config, path)
     model = MODELS.build(config.model)
-    metainfo = config.test_dataloader.dataset.get('metainfo') or {}
+    metainfo = config_metainfo(config)
     model.dataset_meta = {**{key.lower(): value for key, value in metainfo.items()}, **model.dataset_meta}
     model.cfg = config
     model.made_by = dict(checkpoint=path, **{k: v for k, v in model.about.items() if k in ('iteration', 'epoch')})
@@ -81,16 +69,16 @@ def load_exported_model(config: Config, path: str) -> nn.Module:
 
 
 def category_ids(config: Config, classes: Sequence[str]) -> list[int]:
-    """The data set's own category ids, by the annotation file of the config if it is there; else 1, 2, 3, …"""
-    dataset = config.test_dataloader.dataset
-    file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-    if file.suffix == '.json' and file.is_file():
-        try:
-            ids = {category['name']: category['id'] for category in json.loads(file.read_bytes())['categories']}
-        except (ValueError, KeyError, TypeError):
-            ids = {}
-        if set(classes) <= set(ids):
-            return [ids[name] for name in classes]
+    """The data set's own category ids, by the annotation files of the config that are there; else 1, 2, 3, …"""
+    for dataset in (part for split in ('test', 'val', 'train') for part in datasets_of(config, split)):
+        file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+        if file.suffix == '.json' and file.is_file():
+            try:
+                ids = {category['name']: category['id'] for category in json.loads(file.read_bytes())['categories']}
+            except (ValueError, KeyError, TypeError):
+                continue
+            if set(classes) <= set(ids):
+                return [ids[name] for name in classes]
     return list(range(1, len(classes) + 1))
 
 
@@ -100,7 +88,7 @@ def main() -> None:
         images = find_images(args.images)
         config = engine.load_config(args.config, args.cfg_options)
         make_folder(args.out_dir)
-        init_default_scope(config.get('default_scope', 'mmdet'))
+        init_default_scope(scope_of(config))
         if args.checkpoint.endswith('.onnx'):
             model = load_exported_model(config, args.checkpoint)
         else:
@@ -152,10 +140,7 @@ def main() -> None:
             f'{len(result["images"])} pictures are in {args.out_dir / "vis"}; the {len(result["annotations"])} '
             f'detections of any score are in {file}'
         )
-        if unreadable:
-            raise InputError(
-                f'{len(unreadable)} of the {len(images)} files named as images are left out: {"; ".join(unreadable)}'
-            )
+        left_out(unreadable, len(images))
 
 
 if __name__ == '__main__':

@@ -13,7 +13,8 @@ from ean_mmdet.analysis.masks import eans, mask_maps, mask_statistics, masks_rep
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import check_data
 from ean_mmdet.datasets.pipeline import preprocess, read_image
-from ean_mmdet.files import find_images
+from ean_mmdet.errors import InputError
+from ean_mmdet.files import find_images, left_out, picture_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,15 +69,24 @@ def main() -> None:
             figures = (entry.alpha.abs().mean(), entry.delta.mean(), entry.mean.mean(), entry.deviation, entry.between)
             print(f'| {entry.name} | ' + ' | '.join(f'{float(figure):.3f}' for figure in figures) + ' |')
         write_picture(args.out, statistics)
+        root = args.images if args.images and args.images.is_dir() else images[0].parent if images else Path()
+        pictures, unreadable = picture_names(images, root, '.png'), []
         for path in images:
+            try:
+                image = read_image(path)
+            except InputError as error:
+                unreadable.append(str(error))
+                continue
             data = preprocess(config, model.data_preprocessor, path)
             maps = mask_maps(model, lambda data=data: model(**data, mode='tensor'), args.eans)
-            image, padded = read_image(path), data['inputs'].shape[2:]
+            padded = data['inputs'].shape[2:]
             shares = [side / whole for side, whole in zip(data['data_samples'][0].img_shape, padded)]
-            write_overlays(args.out.with_suffix('') / f'{path.stem}.png', image, maps, shares)
+            write_overlays(args.out.with_suffix('') / pictures[path], image, maps, shares)
         if args.evaluate:
             evaluate(runner, model, loader, statistics)
-    print(f'wrote {args.out}' + (f' and {len(images)} pictures in {args.out.with_suffix("")}' if images else ''))
+        drawn = len(images) - len(unreadable)
+        print(f'wrote {args.out}' + (f' and {drawn} pictures in {args.out.with_suffix("")}' if images else ''))
+        left_out(unreadable, len(images))
 
 
 def evaluate(runner, model, loader, statistics) -> None:

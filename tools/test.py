@@ -1,14 +1,24 @@
 """Evaluate a detector's or a classifier's checkpoint. MMDetection's arguments; without a GPU it runs on the CPU."""
 
 import argparse
+import inspect
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet import engine
 from ean_mmdet.datasets import check_data
+from ean_mmdet.datasets.config_parts import (
+    is_classifier,
+    pipeline_of,
+    scope_of,
+    set_pipeline,
+    type_class,
+    type_name,
+)
 from ean_mmdet.errors import InputError
 from ean_mmdet.evaluation import results
 from ean_mmdet.hooks import SafeCheckpointHook
@@ -41,10 +51,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def is_classifier(config: Config) -> bool:
-    return config.get('default_scope') == 'mmpretrain'
-
-
 def add_pictures(config: Config, args: argparse.Namespace) -> None:
     hook = config.get('default_hooks', {}).get('visualization')
     kind = 'VisualizationHook' if is_classifier(config) else 'DetVisualizationHook'
@@ -60,6 +66,8 @@ def add_pictures(config: Config, args: argparse.Namespace) -> None:
         hook.out_dir = args.show_dir and str(Path(config.work_dir, args.show_dir))
     else:
         hook.draw = True
+        if type_name(hook) == 'DetVisualizationHook':
+            hook.type = 'NamedPicturesHook'
         if args.show_dir:
             hook.test_out_dir = args.show_dir
     if args.show:
@@ -67,19 +75,22 @@ def add_pictures(config: Config, args: argparse.Namespace) -> None:
 
 
 def add_test_time_augmentation(config: Config) -> None:
+    scope = scope_of(config)  # in the names, for configs that have classes for types
     if 'tta_model' not in config and is_classifier(config):
-        config.tta_model = dict(type='AverageClsScoreTTA')
+        config.tta_model = dict(type=f'{scope}.AverageClsScoreTTA')
     elif 'tta_model' not in config:
         nms = dict(type='nms', iou_threshold=0.5)
-        config.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+        config.tta_model = dict(type=f'{scope}.DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
     if 'tta_pipeline' not in config:
-        *steps, pack = config.test_dataloader.dataset.pipeline
+        *steps, pack = pipeline_of(config)
         if not is_classifier(config):
-            pack = dict(pack, meta_keys=[*pack.get('meta_keys', ()), 'flip', 'flip_direction'])
-        flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+            default = inspect.signature(type_class(config, pack, TRANSFORMS)).parameters['meta_keys'].default
+            keys = [*(pack.get('meta_keys') or default), 'flip', 'flip_direction']
+            pack = dict(pack, meta_keys=list(dict.fromkeys(keys)))
+        flips = [dict(type=f'{scope}.RandomFlip', prob=probability) for probability in (1.0, 0.0)]
         config.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
     config.model = dict(config.tta_model, module=config.model)
-    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    set_pipeline(config, config.tta_pipeline)
 
 
 def write_predictions(runner: Runner, out: Path) -> None:

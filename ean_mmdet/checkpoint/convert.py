@@ -55,7 +55,7 @@ def convert_checkpoint(
     content = CheckpointLoader.load_checkpoint(source, map_location='cpu', logger='current')
     weights = weights_in(content, source, prefix)
 
-    init_default_scope(config.get('default_scope', 'mmdet'))
+    init_default_scope(config.get('default_scope') or 'mmdet')
     model = MODELS.build(_without_checkpoints(config.model))
     model.init_weights()
     report = load_weights(model, weights, source, strict=True)

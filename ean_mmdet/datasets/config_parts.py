@@ -30,7 +30,7 @@ def type_class(config: Config, part: dict, registry: Registry) -> type | None:
     kind = part.get('type')
     if not isinstance(kind, str):
         return kind
-    with registry.switch_scope_and_registry(scope_of(config)) as current:
+    with registry.switch_scope_and_registry(part.get('_scope_') or scope_of(config)) as current:
         return current.get(kind)
 
 
@@ -89,12 +89,15 @@ def dataset_classes(config: Config, dataset: dict) -> tuple[str, ...] | None:
     Raises:
         InputError: They aren't names, or one string.
     """
+    return checked_classes(_metainfo(config, dataset).get('classes'), type_name(dataset))
+
+
+def _metainfo(config: Config, dataset: dict) -> dict:
     kind: Any = type_class(config, dataset, DATASETS)
     if not hasattr(kind, '_load_metainfo'):
-        return None
+        return {}
     with DefaultScope.overwrite_default_scope(scope_of(config)):
-        metainfo = kind._load_metainfo(dataset.get('metainfo'))
-    return checked_classes(metainfo.get('classes'), kind.__name__)
+        return kind._load_metainfo(dataset.get('metainfo'))
 
 
 def checked_classes(classes: Any, kind: str) -> tuple[str, ...] | None:
@@ -118,6 +121,16 @@ def checked_classes(classes: Any, kind: str) -> tuple[str, ...] | None:
     if twice:
         raise InputError(f'metainfo of {kind}: classes has {twice[0]!r} twice; each has to have a name of its own')
     return tuple(classes)
+
+
+def config_metainfo(config: Config, split: str = 'test') -> dict:
+    """What a split's data set says of itself: classes, and colours to draw them in.
+
+    Raises:
+        InputError: As :func:`config_classes`.
+    """
+    config_classes(config, split)
+    return _metainfo(config, datasets_of(config, split)[0])
 
 
 def config_classes(config: Config, split: str = 'test') -> tuple[str, ...]:

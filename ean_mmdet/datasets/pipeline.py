@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ..errors import InputError
+from .config_parts import pipeline_of, scope_of, type_name
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -43,8 +44,8 @@ def preprocess(config: Config, preprocessor: nn.Module, path: Path) -> dict:
     Returns:
         ``inputs``, (1, 3, H, W), normalized and padded, and ``data_samples``, a list of one.
     """
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    steps = [step for step in config.test_dataloader.dataset.pipeline if step['type'] != 'LoadAnnotations']
+    init_default_scope(scope_of(config))
+    steps = [step for step in pipeline_of(config) if not type_name(step).endswith('Annotations')]
     # what a metric alone reads isn't there
     steps = [{key: value for key, value in step.items() if key != 'meta_keys'} for step in steps]
     return preprocessor(pseudo_collate([Compose(steps)(dict(img_path=str(path), img_id=0))]), False)

@@ -15,6 +15,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..datasets.config_parts import is_classifier, scope_of
 from ..errors import InputError
 from .onnx_export import METADATA
 
@@ -141,11 +142,11 @@ def use_exported(config: Config, path: str) -> None:
     Raises:
         InputError: As :func:`load_exported`.
     """
-    classifier = config.get('default_scope') == 'mmpretrain'
+    classifier = is_classifier(config)
     preprocessor = dict(config.model.get('data_preprocessor') or config.get('data_preprocessor') or {})
     preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor' if classifier else 'mmdet.DetDataPreprocessor')
-    if '.' not in preprocessor['type']:
-        preprocessor['type'] = f'{config.get("default_scope", "mmdet")}.{preprocessor["type"]}'
+    if isinstance(preprocessor['type'], str) and '.' not in preprocessor['type']:
+        preprocessor['type'] = f'{scope_of(config)}.{preprocessor["type"]}'
     kind = ExportedClassifier if classifier else ExportedDetector
     load_exported(path)  # at once, and not when the runner is built
     config.model = dict(type=kind.__name__, path=str(path), data_preprocessor=preprocessor)

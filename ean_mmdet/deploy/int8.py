@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from mmengine.config import Config
 from torch import nn
 
-from ..datasets.pipeline import preprocess
+from ..datasets.config_parts import is_classifier
+from ..datasets.pipeline import preprocess, read_image
+from ..errors import InputError
 from ..files import find_images, write_whole
 from .exported import padded
 
@@ -87,14 +90,26 @@ def calibration_inputs(
         data = preprocess(config, preprocessor, path)
         array = padded(data['inputs'].numpy(), size)
         sizes = np.array([s.img_shape[:2] for s in data['data_samples']], dtype=np.float32)
-        yield dict(images=array) if config.get('default_scope') == 'mmpretrain' else dict(images=array, sizes=sizes)
+        yield dict(images=array) if is_classifier(config) else dict(images=array, sizes=sizes)
 
 
 def calibration_images(folder: Path, limit: int) -> list[Path]:
     """Images of a folder, evenly spread over it.
 
     Raises:
-        InputError: There are none.
+        InputError: There are none, or none that can be read; single ones are told and left out.
     """
     found = find_images(folder)
-    return found[:: max(1, len(found) // limit)][:limit]
+    chosen, bad = [], []
+    for path in found[:: max(1, len(found) // limit)][:limit]:
+        try:
+            read_image(path)
+        except InputError as error:
+            bad.append(str(error))
+        else:
+            chosen.append(path)
+    if not chosen:
+        raise InputError(f'none of the {len(bad)} files in {folder} can be read: {"; ".join(bad)}')
+    for line in bad:
+        print(f'left out: {line}', file=sys.stderr, flush=True)
+    return chosen

@@ -14,6 +14,7 @@ from mmdet.models.dense_heads import SSDHead
 from mmengine.config import Config
 from torch import nn
 
+from ..datasets.config_parts import pipeline_of, type_name
 from ..errors import InputError
 from ..files import write_whole
 from . import nms, roi_align
@@ -58,9 +59,10 @@ def description(
     preprocessor = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     resize = [
         {key: value for key, value in step.items() if key in ('type', 'scale', 'keep_ratio', 'crop_size', 'edge')}
-        for step in config.test_dataloader.dataset.pipeline
-        if any(word in step['type'] for word in ('Resize', 'Crop', 'Pad'))
+        for step in pipeline_of(config)
+        if any(word in type_name(step) for word in ('Resize', 'Crop', 'Pad'))
     ]
+    rgb = preprocessor.get('bgr_to_rgb') or preprocessor.get('to_rgb')
     return dict(
         task='detection' if 'boxes' in graph.outputs else 'classification' if graph.outputs == ('scores',) else 'raw',
         classes=list(classes),
@@ -69,21 +71,42 @@ def description(
         any_multiple_of=divisor,
         mean=list(preprocessor.get('mean') or [0, 0, 0]),
         std=list(preprocessor.get('std') or [1, 1, 1]),
-        channels='RGB' if preprocessor.get('bgr_to_rgb') or preprocessor.get('to_rgb') else 'BGR',
+        channels='RGB' if rgb else 'BGR',
         pad_size_divisor=preprocessor.get('pad_size_divisor', 1),
         resize=resize,
+        pad=padding(config, bool(rgb)),
+        pad_value=preprocessor.get('pad_value', 0),
         score_threshold=getattr(graph, 'score_threshold', None),
         iou_threshold=getattr(graph, 'iou_threshold', None),
         opset=OPSET,
     )
 
 
+def padding(config: Config, rgb: bool) -> dict | None:
+    """How a test pipeline pads resized pixels, before they are normalized; None where it doesn't.
+
+    ``value`` has a number for each channel, in the order of the network's; the image becomes ``square`` by its
+    longer side, or has a ``size`` of height and width, or multiples of ``divisor`` for sides.
+    """
+    step = next((step for step in pipeline_of(config) if type_name(step) == 'Pad'), None)
+    if step is None:
+        return None
+    value, size = step.get('pad_val', 0), step.get('size')
+    value = value.get('img', 0) if isinstance(value, dict) else value
+    value = list(value) if isinstance(value, (list, tuple)) else [value] * 3
+    return dict(
+        square=bool(step.get('pad_to_square')),
+        size=list(size)[::-1] if size else None,  # mmcv's is width and height
+        divisor=step.get('size_divisor'),
+        value=value[::-1] if rgb else value,  # mmcv loads BGR
+    )
+
+
 def size_divisor(config: Config, model: nn.Module) -> int | None:
     """What height and width must be multiples of, where images of any size go through the model; else None."""
-    pipeline = config.test_dataloader.dataset.pipeline
     if isinstance(getattr(model, 'bbox_head', None), SSDHead) or not hasattr(model, 'extract_feat'):
         return None  # an SSD's anchors are of its size
-    if not any(step.get('keep_ratio') for step in pipeline):
+    if not any(step.get('keep_ratio') for step in pipeline_of(config)):
         return None
     return max(32, config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1))
 

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from ..datasets.config_parts import datasets_of, scope_of
 from ..errors import InputError
 from .settings import build_errors
 
@@ -17,7 +18,7 @@ def build_model(config: Config) -> nn.Module:
     Raises:
         InputError: What the config says can't be built.
     """
-    with build_errors(config), DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
+    with build_errors(config), DefaultScope.overwrite_default_scope(scope_of(config)):
         return MODELS.build(config.model)
 
 
@@ -29,8 +30,8 @@ def input_shape(config: Config) -> tuple[int, int]:
     Raises:
         InputError: The test pipeline fixes no size.
     """
-    loader = config.get('test_dataloader') or {}
-    steps = loader.get('dataset', {}).get('pipeline') or config.get('test_pipeline') or []
+    datasets = datasets_of(config)
+    steps = (datasets[0].get('pipeline') if datasets else None) or config.get('test_pipeline') or []
     sizes = [step[key] for step in steps for key in ('scale', 'crop_size') if key in step]
     if not sizes:
         raise InputError('the test pipeline of the config fixes no size: give one with --shape HEIGHT WIDTH')

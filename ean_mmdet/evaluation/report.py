@@ -15,6 +15,7 @@ from mmengine.config import Config
 from ..analysis.cam import activation, overlay
 from ..analysis.complexity import count_model
 from ..checkpoint import latest_checkpoint, load_whole
+from ..datasets.config_parts import is_classifier
 from ..datasets.pipeline import preprocess, read_image
 from ..engine import build_model, check_buildable, input_shape, load_config
 from ..errors import InputError
@@ -141,7 +142,7 @@ def _detector(name: str, run: Run | None, file: Path, truth: Truth) -> Subject:
 
 
 def _is_detector(config: Config) -> bool:
-    return config.get('default_scope', 'mmdet') == 'mmdet'
+    return not is_classifier(config)
 
 
 def _newest(folder: Path) -> Path | None:

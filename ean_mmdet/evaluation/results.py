@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 
+from ..datasets.config_parts import scope_of
 from ..errors import InputError
 from ..files import write_text
 from .matching import Detections
@@ -198,7 +199,7 @@ def config_truth(config: Config) -> Truth:
 
 def build_dataset(config: Config) -> Any:
     """The test set of a config of any OpenMMLab library."""
-    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
+    with DefaultScope.overwrite_default_scope(scope_of(config)):
         return DATASETS.build(config.test_dataloader.dataset)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
+from ..datasets.config_parts import as_list, datasets_of, pipeline_of, type_name
 from ..errors import InputError
 
 PARTS = ('train', 'held_out')
@@ -77,40 +77,30 @@ def split_training_data(config: Config, share: float = 0.1, seed: int = 0) -> No
     """
     if not config.get('val_dataloader') or not config.get('val_evaluator'):
         raise InputError('the config has no val_dataloader and val_evaluator, whose metric is what a search goes by')
-    pipeline: Any = next(_leaves(config.val_dataloader.dataset)).get('pipeline')
+    pipeline: Any = pipeline_of(config, 'val')
     held_out = []
-    for leaf in list(_leaves(config.train_dataloader.dataset)):
+    for leaf in datasets_of(config, 'train'):
         whole = copy.deepcopy(leaf)
         held_out.append(
             dict(type='SplitDataset', dataset=dict(whole, pipeline=pipeline), part='held_out', share=share, seed=seed)
         )
         leaf.clear()
         leaf.update(type='SplitDataset', dataset=whole, part='train', share=share, seed=seed)
-    evaluators = config.val_evaluator if isinstance(config.val_evaluator, list) else [config.val_evaluator]
-    for evaluator in evaluators:
-        if str(evaluator.get('type', '')).endswith('CocoMetric'):
+    for evaluator in as_list(config.val_evaluator):
+        if type_name(evaluator).endswith('CocoMetric'):
             evaluator.ann_file = None
             _keep_instances(pipeline)
         elif evaluator.get('ann_file'):
             raise InputError(
-                f'{evaluator["type"]} evaluates on {evaluator["ann_file"]}, which is not of the training data; a '
+                f'{type_name(evaluator)} evaluates on {evaluator["ann_file"]}, which is not of the training data; a '
                 f'search takes CocoMetric, VOCMetric, or a metric without an annotation file'
             )
     config.val_dataloader.dataset = held_out[0] if len(held_out) == 1 else dict(type='ConcatDataset', datasets=held_out)
-
-
-def _leaves(dataset: dict) -> Iterator[dict]:
-    """The data sets inside wrappers."""
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
-    if not inner:
-        yield dataset
-    for part in inner:
-        yield from _leaves(part)
 
 
 def _keep_instances(pipeline: list[dict]) -> None:
     """Have a pipeline of MMDetection hand on the annotations themselves."""
     pack = pipeline[-1]
     pack['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances')
-    if not any(step['type'] == 'LoadAnnotations' for step in pipeline):
+    if not any(type_name(step) == 'LoadAnnotations' for step in pipeline):
         pipeline.insert(len(pipeline) - 1, dict(type='LoadAnnotations', with_bbox=True))

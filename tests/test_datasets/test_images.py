@@ -3,6 +3,7 @@
 import json
 import os
 
+import mmcv
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,3 +65,29 @@ def test_decoding_finds_what_a_header_does_not_tell(folder, monkeypatch):
     (folder / 'b.png').write_bytes(content)
     assert look(folder, monkeypatch)[0]['b.png'] == ImageSize(60, 40)
     assert look(folder, monkeypatch, decode=True)[0]['b.png'] == 'damaged or truncated'
+
+
+def test_formats_that_opencv_does_not_read_are_named(folder):
+    Image.new('RGB', (8, 8)).save(folder / 'a.jpg', 'DDS')
+    (folder / 'c.jpg').write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic')
+    results = {path.name: result for path, result in inspect_images(sorted(folder.iterdir())).items()}
+    assert results['a.jpg'] == 'a DDS file, which OpenCV does not read'
+    assert results['c.jpg'] == 'a HEIC file, which OpenCV does not read'
+
+
+def test_a_limit_of_pillows_is_no_damage(folder, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    results = inspect_images([folder / 'a.jpg'])
+    assert results[folder / 'a.jpg'] == ImageSize(60, 40) and Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_sizes_are_those_that_are_loaded(folder, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new('RGB', (60, 40)).save(folder / 'a.jpg', exif=exif)
+    size = inspect_images([folder / 'a.jpg'])[folder / 'a.jpg']
+    assert (size.height, size.width) == mmcv.imread(str(folder / 'a.jpg')).shape[:2]
+    assert size.stored == (60, 40) and size.orientation == orientation
+    # the same where it is known
+    assert inspect_images([folder / 'a.jpg'])[folder / 'a.jpg'] == size

@@ -3,11 +3,21 @@
 import json
 import re
 
+import mmdet
 import numpy as np
 import pytest
+import torch
+from mmdet.apis import inference_detector
+from mmengine.config import Config
+from PIL import Image
 
+from ean_mmdet.datasets import CLASSES
+from ean_mmdet.deploy import export_onnx, to_deploy
+from ean_mmdet.deploy.onnx_export import description, size_divisor
+from ean_mmdet.engine import build_model
 from tests.conftest import ROOT
 from tests.environments import link_packages, run_in
+from tests.test_deploy.models import calibrated, faster_rcnn, retinanet, ssdlite, yolox
 from tests.test_tools.tiny import write_config
 
 
@@ -51,3 +61,41 @@ def test_the_lines_of_the_docs(keep_ratio, without_torch, checkpoint, sample_dat
         if name == names[expected['category_id']]:
             np.testing.assert_allclose(np.array(box, float), [x, y, x + width, y + height], atol=1.5)
     assert printed[0][0] == names[best[0]['category_id']]
+
+
+SHAPES = ((90, 150), (161, 64), (75, 75))  # height and width
+
+
+@pytest.mark.parametrize('detector', [ssdlite, retinanet, yolox, faster_rcnn], ids=lambda value: value.__name__)
+def test_the_lines_of_the_docs_on_odd_shapes(detector, without_torch, sample_data, tmp_path):
+    config, size = detector(write_config(tmp_path, sample_data), 'SE')
+    if detector is yolox:
+        stock = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/yolox/yolox_s_8xb8-300e_coco.py')
+        load, resize, pad, *rest = stock.test_dataloader.dataset.pipeline
+        assert resize.keep_ratio and pad.pad_to_square and pad.pad_val.img == (114.0, 114.0, 114.0)
+        resize.scale = (128, 128)
+        config.test_dataloader.dataset.pipeline = [load, resize, pad, *rest]
+    torch.manual_seed(0)
+    paths = sorted((sample_data / 'JPEGImages').iterdir())[:8]
+    model = calibrated(build_model(config), paths)
+    model.cfg, classes, path = config, list(CLASSES), tmp_path / 'model.onnx'
+    divisor, graph = size_divisor(config, model), to_deploy(model)
+    export_onnx(graph, size, path, description(config, graph, classes, size, divisor), divisor)
+    text = re.search(r'```python\n(import json\n.*?)```', (ROOT / 'docs/deploy.md').read_text(), re.DOTALL)[1]
+    lines = text.replace('score > 0.3', 'score > 0').replace('box.round(1)', 'box.round(3)')
+    (tmp_path / 'detect.py').write_text(lines)
+    for number, (height, width) in enumerate(SHAPES):
+        image = tmp_path / f'{number}.png'
+        Image.open(paths[number]).resize((width, height)).save(image)
+        expected = inference_detector(model, str(image)).pred_instances.numpy()
+        done = run_in(without_torch, tmp_path / 'detect.py', path, image)
+        assert done.returncode == 0, done.stderr
+        found = [line.split() for line in done.stdout.splitlines()]
+        labels = np.array([classes.index(name) for name, *_ in found])
+        scores, boxes = np.array([score for _, score, *_ in found], float), np.array([b for _, _, *b in found], float)
+        assert len(expected.scores) >= 5
+        near = 0
+        for box, score, label in zip(expected.bboxes, expected.scores, expected.labels):
+            like = (labels == label) & (np.abs(scores - score) < 0.03)
+            near += bool((np.abs(boxes[like] - box).max(axis=1, initial=0) < 0.03 * max(height, width)).any())
+        assert near >= 0.9 * len(expected.scores), f'{near} of {len(expected.scores)}'

@@ -1,0 +1,34 @@
+"""Finding images as people have them, and places for what is drawn of them."""
+
+from pathlib import Path
+
+import pytest
+
+from ean_mmdet.errors import InputError
+from ean_mmdet.files import find_images, left_out, picture_names
+
+
+def test_hidden_files_are_passed_over(tmp_path):
+    for name in ('b.JPG', 'a/1.png', '._b.jpg', '.thumbnails/b.png', '__MACOSX/b.jpg', '@eaDir/b.jpg', 'Thumbs.db'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images(tmp_path) == [tmp_path / 'a/1.png', tmp_path / 'b.JPG']
+    # what is asked for by its name, and what is below a hidden folder, is taken
+    assert find_images(tmp_path / '._b.jpg') == [tmp_path / '._b.jpg']
+    assert find_images(tmp_path / '.thumbnails') == [tmp_path / '.thumbnails/b.png']
+
+
+def test_no_two_pictures_have_one_place():
+    names = ['a/1.jpg', 'b/1.jpg', 'c.jpg', 'c.png', 'c.png.jpg', 'c.jpg.png', 'd.v1.2.jpg', 'd.v1.3.jpg', 'e.bmp']
+    images = [Path('in', name) for name in names]
+    places = picture_names(images, Path('in'))
+    assert len(set(places.values())) == len(images)
+    assert [str(places[Path('in', name)]) for name in ('a/1.jpg', 'b/1.jpg', 'c.png', 'd.v1.2.jpg', 'e.bmp')] == [
+        'a/1.jpg', 'b/1.jpg', 'c.png.jpg', 'd.v1.2.jpg', 'e.jpg',
+    ]  # fmt: skip
+
+
+def test_what_is_left_out_is_named():
+    left_out([], 3)
+    with pytest.raises(InputError, match='1 of the 3 files named as images are left out: x is empty'):
+        left_out(['x is empty'], 3)
