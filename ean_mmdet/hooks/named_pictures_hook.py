@@ -17,11 +17,14 @@ class NamedPicturesHook(DetVisualizationHook):
     There, ``a/1.jpg`` and ``b/1.jpg`` are both drawn to ``1.jpg``.
     """
 
+    test_out_dir: str | None
+
     def before_test(self, runner: Runner) -> None:
         """Find the folder that all images are below."""
         dataset = runner.test_dataloader.dataset
         folders = {os.path.dirname(dataset.get_data_info(index)['img_path']) for index in range(len(dataset))}
-        self._root, self._pictures = os.path.commonpath(folders), self.test_out_dir
+        self._root = os.path.commonpath(folders)
+        self._pictures: str | None = self.test_out_dir
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
         """Draw a batch's images."""

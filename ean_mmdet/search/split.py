@@ -88,7 +88,7 @@ def split_training_data(config: Config, share: float = 0.1, seed: int = 0) -> No
         leaf.update(type='SplitDataset', dataset=whole, part='train', share=share, seed=seed)
     for evaluator in as_list(config.val_evaluator):
         if type_name(evaluator).endswith('CocoMetric'):
-            evaluator.ann_file = None
+            evaluator['ann_file'] = None
             _keep_instances(pipeline)
         elif evaluator.get('ann_file'):
             raise InputError(
