@@ -126,6 +126,11 @@ def coco(name: str, classes: tuple[str, ...]) -> dict:
         ]  # fmt: skip
         images.append(image)
         annotations += boxes
+    if name.startswith('LVIS'):  # which has no crowds, and in its first version no names of files
+        for entry in annotations:
+            del entry['iscrowd']
+        for image in images if 'V1' in name else ():
+            del image['file_name']
     if name == 'CocoPanopticDataset':
         annotations = [
             dict(image_id=image['id'], file_name='x.png', segments_info=[

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
+import json
 import os
 import sys
 from collections import Counter
@@ -31,7 +33,6 @@ from .coco_check import (
     label_names,
     lost_boxes,
     other_format,
-    read_coco,
 )
 from .config_parts import (
     as_list,
@@ -40,7 +41,7 @@ from .config_parts import (
     type_class,
     type_name,
 )
-from .evaluator_check import check_evaluators, reads_a_file
+from .evaluator_check import check_evaluators, reads_a_file, reads_crowds
 from .held import README_SECTION, Held, hold, is_local
 from .images import ImageSize, require_images
 from .num_classes_check import check_num_classes, reads_names
@@ -211,9 +212,13 @@ def _coco_content(held: Held) -> tuple[dict | None, dict]:
     if held.api is None:  # of a class that reads its file by itself
         if held.file.suffix != '.json':
             return None, {}
+        content = json.loads(held.file.read_bytes())
+        if not isinstance(content, dict) or not {'images', 'annotations', 'categories'} <= set(content):
+            return None, {}
         held.api = COCO()
-        held.api.dataset = read_coco(held.file, held.split)
-        held.api.createIndex()
+        held.api.dataset = content
+        with contextlib.redirect_stdout(io.StringIO()):
+            held.api.createIndex()
     return held.api.dataset, held.api.imgToAnns
 
 
@@ -222,9 +227,10 @@ def _check_coco(
 ) -> tuple[Counter, dict[str, str]]:
     classes = held.classes or ()
     panoptic = any('segments_info' in entry for entry in content.get('annotations', ())[:1])
-    by_file = split != 'train' and any(reads_a_file(config, part) for part in as_list(config.get(f'{split}_evaluator')))
+    evaluators = as_list(config.get(f'{split}_evaluator')) if split != 'train' else []
+    by_file = any(reads_a_file(config, part) for part in evaluators)
     if not panoptic:
-        errors, examples = find_errors(content, by_file and not writes_only)
+        errors, examples = find_errors(content, any(reads_crowds(config, part) for part in evaluators))
         if errors:
             raise InputError(f'{split} data: {held.file} has {counted(errors, examples)}')
     labels = getattr(held.dataset, 'cat2label', None)

@@ -24,6 +24,11 @@ def reads_a_file(config: Config, part: dict) -> bool:
     return bool(part.get(FILES)) and 'Coco' in _lineage(config, part)
 
 
+def reads_crowds(config: Config, part: dict) -> bool:
+    """Whether an evaluator needs ``iscrowd`` of each box, which pycocotools does and LVIS's doesn't."""
+    return reads_a_file(config, part) and 'LVIS' not in _lineage(config, part) and not part.get('format_only')
+
+
 def check_evaluators(config: Config, held: list[Held], evaluators: list[dict], split: str) -> list[str]:
     """See that each evaluator has the images, sizes and categories of its data set.
 
@@ -77,7 +82,7 @@ def _compare(config: Config, held: list[Held], part: dict, split: str) -> None:
         with DefaultScope.overwrite_default_scope(scope_of(config)), contextlib.redirect_stdout(io.StringIO()):
             metric: Any = METRICS.build(dict(part))
     except Exception as error:  # a metric of the user's can fail in any way
-        explain_coco(file, split, True)
+        explain_coco(file, split, reads_crowds(config, part))
         reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
         raise InputError(f'{split}_evaluator: {kind} cannot be built: {reason}') from error
     api = getattr(metric, '_coco_api', None) or getattr(metric, '_lvis_api', None)
@@ -111,5 +116,5 @@ def _compare(config: Config, held: list[Held], part: dict, split: str) -> None:
             f'{where}: a label is another category there, by the ids {list(ids)[:6]} and {list(own)[:6]}. Give both '
             f'one file'
         )
-    if not part.get('format_only') and file.resolve() != held[0].file.resolve():
+    if reads_crowds(config, part) and file.resolve() != held[0].file.resolve():
         explain_coco(file, split, True)
