@@ -63,10 +63,17 @@ def test_the_lines_of_the_docs(keep_ratio, without_torch, checkpoint, sample_dat
     assert printed[0][0] == names[best[0]['category_id']]
 
 
-SHAPES = ((90, 150), (161, 64), (75, 75))  # height and width
+# Height and width that are resized without a rounded pixel: by 1, and an SSD's by 2 and ½ of pixels in steps of 8. What
+# OpenCV and the lines round otherwise would change the order of detections that are as good as equal.
+SHAPES = {
+    ssdlite: ((48, 192), (192, 48)),
+    retinanet: ((90, 160), (160, 51)),
+    yolox: ((75, 128), (128, 50)),
+    faster_rcnn: ((90, 160), (160, 51)),
+}
 
 
-@pytest.mark.parametrize('detector', [ssdlite, retinanet, yolox, faster_rcnn], ids=lambda value: value.__name__)
+@pytest.mark.parametrize('detector', SHAPES, ids=lambda value: value.__name__)
 def test_the_lines_of_the_docs_on_odd_shapes(detector, without_torch, sample_data, tmp_path):
     config, size = detector(write_config(tmp_path, sample_data), 'SE')
     if detector is yolox:
@@ -84,9 +91,9 @@ def test_the_lines_of_the_docs_on_odd_shapes(detector, without_torch, sample_dat
     text = re.search(r'```python\n(import json\n.*?)```', (ROOT / 'docs/deploy.md').read_text(), re.DOTALL)[1]
     lines = text.replace('score > 0.3', 'score > 0').replace('box.round(1)', 'box.round(3)')
     (tmp_path / 'detect.py').write_text(lines)
-    for number, (height, width) in enumerate(SHAPES):
+    for number, (height, width) in enumerate(SHAPES[detector]):
         image = tmp_path / f'{number}.png'
-        Image.open(paths[number]).resize((width, height)).save(image)
+        Image.open(paths[number]).resize((width, height)).point(lambda value: value // 8 * 8).save(image)
         expected = inference_detector(model, str(image)).pred_instances.numpy()
         done = run_in(without_torch, tmp_path / 'detect.py', path, image)
         assert done.returncode == 0, done.stderr
@@ -96,6 +103,6 @@ def test_the_lines_of_the_docs_on_odd_shapes(detector, without_torch, sample_dat
         assert len(expected.scores) >= 5
         near = 0
         for box, score, label in zip(expected.bboxes, expected.scores, expected.labels):
-            like = (labels == label) & (np.abs(scores - score) < 0.03)
-            near += bool((np.abs(boxes[like] - box).max(axis=1, initial=0) < 0.03 * max(height, width)).any())
-        assert near >= 0.9 * len(expected.scores), f'{near} of {len(expected.scores)}'
+            like = (labels == label) & (np.abs(scores - score) < 2e-3)
+            near += bool((np.abs(boxes[like] - box).max(axis=1, initial=0) < 0.1 + 1e-4 * np.abs(box).max()).any())
+        assert near >= 0.95 * len(expected.scores), f'{near} of {len(expected.scores)}'
