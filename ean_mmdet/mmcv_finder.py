@@ -3,9 +3,10 @@
 Standard library alone, as it also runs at the end of ``import torch`` (``ean_mmdet_autoload.py``).
 """
 
+import pkgutil
 import sys
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / 'mmcv_ops'
@@ -22,7 +23,16 @@ class MMCVFinder:
         return spec_from_file_location(name, FOLDER / '__init__.py', submodule_search_locations=[str(FOLDER)])
 
 
+def find_loader(name: str) -> object:
+    """What ``pkgutil.find_loader`` did: the loader of a module, or None."""
+    spec = find_spec(name)
+    return spec and spec.loader
+
+
 def install() -> None:
     """Let ``mmcv.ops`` find its operators here where it has none compiled. Nothing is imported before it asks."""
     if MMCVFinder not in sys.meta_path:
         sys.meta_path.append(MMCVFinder)
+    # Gone in Python 3.14; mmengine 0.10 asks by it for mmcv._ext as it builds an optimizer.
+    if not hasattr(pkgutil, 'find_loader'):
+        pkgutil.find_loader = find_loader  # type: ignore[attr-defined]

@@ -2,9 +2,9 @@
 
     python -W ignore tests/supported/mmdet_configs.py [FOLDER …] > table.md
 
-One config of every folder, the smallest by its name, on the CPU: the model without its pretrained weights and with at
-most 100 proposals or queries, two random images of 128 × 128, one training step (SGD) and one prediction, in a process of its own.
-Where a config needs them: `pip install lap scikit-image transformers`; language models are random here.
+One config of every folder, the smallest by its name, on the CPU, each in a process of its own: the model without its
+pretrained weights and with at most 100 proposals or queries, two random images of 128 × 128, one training step (SGD)
+and one prediction. Some need more: `pip install lap scikit-image 'transformers<5'`; language models are random here.
 """
 
 from __future__ import annotations

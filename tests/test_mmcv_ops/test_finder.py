@@ -52,8 +52,10 @@ def test_import_of_the_package_is_enough(tmp_path):
 
 
 def test_installed_it_works_whatever_is_imported_first(tmp_path):
-    """In a process that has never heard of the package, as MMDetection's own tools/test.py."""
-    result = run(CODE, lite(tmp_path), installed(tmp_path), ROOT)
+    """In a process that has never heard of the package, as MMDetection's own tools/test.py, and as on Python 3.14."""
+    result = run(
+        'import pkgutil; vars(pkgutil).pop("find_loader", None)' + CODE, lite(tmp_path), installed(tmp_path), ROOT
+    )
     assert result.stdout.split() == [str(ROOT / 'ean_mmdet/mmcv_ops/__init__.py'), 'True', 'False'], result.stderr
 
 
