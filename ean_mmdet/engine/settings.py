@@ -93,7 +93,7 @@ def check_settings(config: Config, options: dict[str, Any], before: Config, spli
             instead = ' and '.join(f'{name}_{split[2]}' for name in splits if f'{name}_{split[2]}' in config)
             print_log(f'--cfg-options {key}={value} changes nothing here, where {instead} is read', 'current', 30)
     _check_top(config, vocabulary)
-    for name in sorted(config.keys() & _known() - FOREIGN_KEYS):
+    for name in sorted(config.keys() & known_keys() - FOREIGN_KEYS):
         _check_tree(name, config[name], config, vocabulary)
 
 
@@ -127,7 +127,7 @@ def _place(config: Config, reason: str) -> str | None:
     unknown = re.search(r'(?:([\w.]+) is not in the \S+ registry|Cannot find \S+ in registry)', reason)
     for key, entry in _dicts(config.to_dict()):
         kind = entry.get('type')
-        if not isinstance(kind, str) or key.partition('.')[0] not in _known():
+        if not isinstance(kind, str) or key.partition('.')[0] not in known_keys():
             continue
         found = find_registered(kind, _scope(entry, config))
         if argument and argument[2] in entry:
@@ -176,7 +176,7 @@ def _words(package: str) -> frozenset[str]:
 
 
 @functools.cache
-def _known() -> frozenset[str]:
+def known_keys() -> frozenset[str]:
     """Top-level keys that are read."""
     runners = (Runner, FlexibleRunner)
     return frozenset(FROM_CONFIG.union(*(inspect.signature(runner.__init__).parameters for runner in runners)))
@@ -185,9 +185,9 @@ def _known() -> frozenset[str]:
 def _check_top(config: Config, vocabulary: _Vocabulary) -> None:
     where = config.filename or 'the config'
     for name in config:
-        if name in _known() or vocabulary.in_own(name) or not _is_unused(name, config):
+        if name in known_keys() or vocabulary.in_own(name) or not _is_unused(name, config):
             continue
-        if near := near_names(name, _known(), 1, NEAR):
+        if near := near_names(name, known_keys(), 1, NEAR):
             raise InputError(f'nothing reads {name} of {where}; did you mean {near[0]}?')
         if name in REPLACED:
             print_log(
@@ -207,11 +207,11 @@ def _is_unused(name: str, config: Config) -> bool:
 def _check_option(key: str, value: Any, before: Config, vocabulary: _Vocabulary) -> None:
     settings, told = before.to_dict(), f'--cfg-options {key}={value} changes nothing'
     first, *rest = key.split('.')
-    if first not in _known() and not vocabulary.in_own(first):
+    if first not in known_keys() and not vocabulary.in_own(first):
         if first not in settings:
             nested = [k for k, _ in nodes(_read(settings)) if k.rpartition('.')[2] == key]
             hint = f'; did you mean {" or ".join(nested[:3])}?' if nested else ''
-            hint = hint or did_you_mean(first, {*_known(), *settings}, 1)
+            hint = hint or did_you_mean(first, {*known_keys(), *settings}, 1)
             raise InputError(f'{told}: nothing reads {first}{hint}')
         raise InputError(
             f'{told}: {first} is a variable of the config file, which has been used by the time that options are set. '
@@ -232,7 +232,7 @@ def _check_option(key: str, value: Any, before: Config, vocabulary: _Vocabulary)
 
 
 def _read(settings: dict) -> dict:
-    return {key: value for key, value in settings.items() if key in _known()}
+    return {key: value for key, value in settings.items() if key in known_keys()}
 
 
 def _instead(name: str, rest: list[str], value: Any, settings: dict) -> str:

@@ -1,9 +1,19 @@
 """What a training or a test came to: metrics, results, errors, reports and comparisons.
 
-Importing it registers the metrics; the modules beside need the extra ``analysis``.
+Importing it registers metrics, and what a comparison's configs name; the modules beside need the extra ``analysis``.
 """
 
 from .coco_metric import FastCocoMetric
+from .controls import ConstantMask
+from .repeatable import RepeatableDataset, RepeatableSampler, RepeatableSteps
 from .results import WriteClasses, WriteDetections
 
-__all__ = ['FastCocoMetric', 'WriteClasses', 'WriteDetections']
+__all__ = [
+    'ConstantMask',
+    'FastCocoMetric',
+    'RepeatableDataset',
+    'RepeatableSampler',
+    'RepeatableSteps',
+    'WriteClasses',
+    'WriteDetections',
+]

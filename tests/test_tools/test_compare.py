@@ -1,0 +1,104 @@
+"""The comparison in one command, on a detector that trains in seconds."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ean_mmdet.evaluation.trials import Launcher, Runner, Trial
+from tests.conftest import ROOT
+from tests.test_tools.tiny import write_config
+
+
+@pytest.fixture(scope='module')
+def compared(tmp_path_factory, sample_data, run_tool):
+    folder = tmp_path_factory.mktemp('compared')
+    tiny = write_config(folder, sample_data)
+    arguments = [tiny, '--attention', 'none', 'EAN(groups=8)', '--seeds', '1', '--work-dir', folder / 'work',
+                 '--cfg-options', 'train_cfg.val_begin=1']  # fmt: skip
+    return arguments, folder / 'work', run_tool('compare.py', *arguments)
+
+
+def test_a_table_a_plot_and_a_page(compared):
+    _, work, result = compared
+    text = (work / 'comparison.md').read_text()
+    assert '| network | seeds | mean ± standard deviation | difference to none, 95 % interval |' in text
+    data = json.loads((work / 'comparison.json').read_text())
+    plain, ean = data['networks']
+    assert (data['reference'], data['metric'], data['images']) == ('none', 'coco/bbox_mAP', 8)
+    assert ean['difference']['low'] <= ean['difference']['mean'] <= ean['difference']['high']
+    assert int(ean['cost']['params'].replace(',', '')) > int(plain['cost']['params'].replace(',', ''))
+    assert set(data['protocol']) == {'data', 'schedule', 'versions', 'code'}
+    page = (work / 'comparison.html').read_text()
+    assert 'Protocol' in page and 'data:image/svg+xml' in page and (work / 'comparison.png').stat().st_size > 5000
+    said = json.loads((work / 'none/seed0/predictions.info.json').read_text())['metrics']['coco/bbox_mAP']
+    assert plain['mean'] == pytest.approx(said, abs=6e-4)
+    assert 'EAN_groups8, seed 0: done (2 of 2 runs done' in result.stdout
+
+
+def test_what_is_done_is_not_done_again(compared, run_tool):
+    arguments, work, _ = compared
+    before = (work / 'comparison.md').read_text()
+    result = run_tool('compare.py', *arguments)
+    assert 'begins' not in result.stdout and (work / 'comparison.md').read_text() == before
+    plan = run_tool('compare.py', *arguments[:-2], '--dry-run')
+    assert re.search(r'none\s*│\s*1 │\s*1 │', plan.stdout) and 'minutes in all' in plan.stdout
+
+
+def test_runs_of_another_protocol_are_refused_by_name(compared, run_tool):
+    arguments, work, _ = compared
+    result = run_tool('compare.py', *arguments, 'train_cfg.max_iters=7', check=False)
+    assert result.returncode == 2 and 'Traceback' not in result.stderr
+    assert re.search(
+        r'error: none, seed 0 .*another protocol.*schedule: train_cfg.max_iters was 6, is 7', result.stderr
+    )
+    done = work / 'EAN_groups8/seed0/done.json'
+    kept = done.read_text()
+    other = json.loads(kept)
+    other['protocol']['code'] = dict(ean_mmdet='x')
+    done.write_text(json.dumps(other))
+    result = run_tool('compare.py', *arguments, check=False)
+    assert result.returncode == 2 and re.search('EAN_groups8, seed 0 .*code: ean_mmdet was x', result.stderr)
+    done.write_text(kept)
+
+
+def test_a_run_that_fails_is_named(compared, run_tool):
+    arguments, work, _ = compared
+    (work / 'EAN_groups8/seed0').rename(work / 'kept')
+    broken = work / 'EAN_groups8/seed0'
+    (broken / 'test').mkdir(parents=True)
+    (broken / 'last_checkpoint').write_text(str(work / 'cut.pth'))
+    (work / 'cut.pth').write_bytes(b'PK')
+    result = run_tool('compare.py', *arguments, check=False)
+    assert result.returncode == 1
+    text = (work / 'comparison.md').read_text()
+    assert 'EAN_groups8 has no mean: seed 0 is missing.' in text and 'EAN_groups8, seed 0 failed, see' in text
+    assert 'EAN_groups8: nothing can be said against none.' in text
+
+
+class Sleeping(Launcher):
+    def commands(self, trial):
+        return [[sys.executable, '-c', f'import time; print({trial.seed}, flush=True); time.sleep(60)']]
+
+
+def test_a_stop_ends_what_runs(tmp_path):
+    from mmengine.config import Config
+
+    trials = [Trial('none', seed, Config({}), tmp_path / f'seed{seed}') for seed in range(3)]
+    runner = Runner(Sleeping('none', 2, 1, '', ROOT / 'tools'), lambda line: None)
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(3)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(trials)
+    assert time.monotonic() - begin < 30 and not runner.failed
+    assert not subprocess.run(['pgrep', '-f', 'time.sleep(60)'], capture_output=True).stdout
+    assert [(tmp_path / f'seed{seed}/log.txt').is_file() for seed in range(3)] == [True, True, False]
