@@ -115,6 +115,8 @@ def read_run(path: str | os.PathLike) -> Run:
         config = _read_config(file)
         new_training, new_validation = _points(lines, file, config)
         points = (*new_training, *new_validation)
+        if not points:  # a validation without metrics alone
+            continue
         by_epoch = all(point.epoch is not None for point in (*training, *validation, *points))
         begin = min(point.at(by_epoch) for point in points)
         earlier = (*training, *validation)

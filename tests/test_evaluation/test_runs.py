@@ -146,6 +146,7 @@ def test_a_start_that_logged_nothing_is_passed_over(epochs, tmp_path):
     ('lines', 'message'),
     [
         ([], 'nothing has been logged in .*run yet'),
+        ([dict(data_time=0.1, time=0.2, step=1)], 'nothing has been logged in .*run yet'),  # a validation of no metrics
         (['{"lr": 1'], 'nothing has been logged'),
         (['[1]'], r'scalars.json, line 1 is no line of mmengine\'s log: \'\[1\]\' has no "step"'),
         ([dict(loss=1.0)], 'line 1 is no line of mmengine'),
