@@ -67,6 +67,7 @@ REPLACED = dict(
     log_config='default_hooks.logger',
     fp16="optim_wrapper.type='AmpOptimWrapper'",
 )
+LIBRARIES = {'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'ean_mmdet'}
 SPLITS = ('train', 'val', 'test')
 # Similarity of names: a key that nothing reads, and one that something may read, though not here.
 NEAR, NEARER = 0.8, 0.85
@@ -148,8 +149,9 @@ class _Vocabulary:
         imports = config.get('custom_imports') or {}
         modules = imports.get('imports') or []
         modules = [modules] if isinstance(modules, str) else modules
-        self.own = {module.partition('.')[0] for module in modules} - {'ean_mmdet'}
-        self.libraries = {'mmengine', 'mmcv', 'mmdet', 'ean_mmdet', config.get('default_scope') or 'mmdet'}
+        scope = config.get('default_scope') or 'mmdet'
+        self.own = {module.partition('.')[0] for module in (*modules, scope)} - LIBRARIES
+        self.libraries = LIBRARIES | {scope}
 
     def __contains__(self, word: str) -> bool:
         return any(word in _words(package) for package in (*sorted(self.own), *sorted(self.libraries)))
