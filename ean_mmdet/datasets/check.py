@@ -13,20 +13,18 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmdet.datasets import CocoDataset, XMLDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.config import Config
 from mmengine.registry import DATASETS
-from rich.console import Console
-from rich.progress import track
 
 from ..errors import InputError, near_names
+from .boxes_check import check_boxes
 from .coco_check import (
     counted,
     find_errors,
@@ -42,8 +40,8 @@ from .config_parts import (
     type_name,
 )
 from .evaluator_check import check_evaluators, reads_a_file, reads_crowds
-from .held import README_SECTION, Held, hold, is_local
-from .images import ImageSize, require_images
+from .held import Held, frames, hold, is_local, tell
+from .images_check import check_images
 from .num_classes_check import check_num_classes, reads_names
 from .voc_check import FILTERED, UNKNOWN, lost_objects
 
@@ -56,7 +54,7 @@ EXPECTED = (
     UNKNOWN,
     FILTERED,
 )
-LARGE = 1000  # images from which progress is shown
+LARGE = 20e6  # bytes of an annotation file from which reading it takes a while
 
 
 @dataclass
@@ -135,8 +133,8 @@ def _check_dataset(
         if check:
             check(part, split)
         return Checked(kind, unchecked=[f'the images of {kind}' if check else kind]), None
-    with _announced(split, Path(part.get('data_root') or '', part.get('ann_file') or '')):
-        held = hold(config, part, split)
+    _announce(split, Path(part.get('data_root') or '', part.get('ann_file') or ''))
+    held = hold(config, part, split)
     if held is None:
         return Checked(kind, unchecked=[f'{kind}, which is no data set of MMEngine']), None
     checked = Checked(kind, images=len(held.kept))
@@ -148,12 +146,12 @@ def _check_dataset(
             f'{split} data: filter_cfg leaves out all of the {len(held.loaded)} images of {held.file}'
             + (f': {counted(lost, examples)}' if lost else '')
         )
-    sizes = _check_images(part, held, checked, split, decode)
-    _check_boxes(config, held, sizes, split)
+    sizes = check_images(part, held, checked.unchecked, split, decode)
+    check_boxes(config, held, sizes, split)
     if lost:
         chosen = checked.boxes - lost[UNKNOWN]  # the config's classes
         unusual = any(reason not in EXPECTED for reason in lost) or checked.kept < chosen / 2
-        _say(
+        tell(
             'warning' if unusual else 'note',
             split,
             f'{held.file} has {checked.boxes} boxes, of which {checked.kept} are used. Of the others are '
@@ -166,13 +164,6 @@ def _is_classification(config: Config, part: dict) -> bool:
     """Whether a data set is one of MMPretrain's, with a label an image."""
     kind = type_class(config, part, DATASETS)
     return any(base.__module__.startswith('mmpretrain.') for base in getattr(kind, '__mro__', ()))
-
-
-def _say(kind: str, split: str, text: str) -> None:
-    print(f'{kind}: {split} data: {text}', file=sys.stderr, flush=True)
-
-
-# ------------------------------------------------------------------------------------------------- annotations
 
 
 def _check_annotations(
@@ -188,7 +179,9 @@ def _check_annotations(
     elif isinstance(dataset, XMLDataset) and classes is not None:
         checked.boxes, lost, examples, names = lost_objects(held.loaded, held.kept, classes)
         unknown = [name for name in names if name not in classes]
-        if unknown and (not checked.kept or not set(classes) <= set(names)):
+        misspelt = any(near_names(name, unknown, 1) for name in classes if name not in names)
+        # a class without a box is normal in a small set
+        if unknown and (not checked.kept or misspelt):
             raise class_error(split, held.file, classes, sorted(names))
         _note_unknown(unknown, examples)
     elif isinstance(dataset, CocoDataset) and classes is not None:
@@ -245,7 +238,7 @@ def _check_coco(
         raise class_error(split, held.file, classes, names)
     label_names(content, labels, classes, held.file, split)
     if absent:
-        _say('note', split, f'{held.file} has no category {short(absent)}')
+        tell('note', split, f'{held.file} has no category {short(absent)}')
     if panoptic:
         checked.unchecked.append(f'the segments of {held.kind}')
         return Counter(), {}
@@ -278,11 +271,13 @@ def _labels_by_box(held: Held, by_image: dict) -> dict | None:
     """The label of each category id, by the boxes that are in the file and in what the data set made of it."""
     labels: dict[Any, int] = {}
     for info in held.loaded:
+        boxes = by_image.get(info.get('img_id'), ())
+        corners = [(x, y, x + width, y + height) for x, y, width, height in (box['bbox'] for box in boxes)]
+        alone = {key for key, count in Counter(corners).items() if count == 1}  # not two classes in one place
         instances = {tuple(instance['bbox']): instance['bbox_label'] for instance in info['instances']}
-        for box in by_image.get(info.get('img_id'), ()):
-            x, y, width, height = box['bbox']
-            if (x, y, x + width, y + height) in instances:
-                labels.setdefault(box['category_id'], instances[x, y, x + width, y + height])
+        for box, key in zip(boxes, corners):
+            if key in instances and key in alone:
+                labels.setdefault(box['category_id'], instances[key])
     return labels or None
 
 
@@ -296,18 +291,12 @@ def _shifted(content: dict, labels: dict, classes: tuple[str, ...], absent: list
 
 def _usable(held: Held) -> int:
     return sum(
-        not instance.get('ignore_flag', 0) for info in _frames(held.kept) for instance in info.get('instances', ())
+        not instance.get('ignore_flag', 0) for info in frames(held.kept) for instance in info.get('instances', ())
     )
 
 
 def _has_boxes(held: Held) -> bool:
-    return any('instances' in info for info in _frames(held.loaded[:20]))
-
-
-def _frames(infos: list[dict]) -> Iterator[dict]:
-    """The images of a data set; those of videos one by one."""
-    for info in infos:
-        yield from info['images'] if isinstance(info.get('images'), list) else [info]
+    return any('instances' in info for info in frames(held.loaded[:20]))
 
 
 def class_error(split: str, source: Path, classes: tuple[str, ...], found: list[str]) -> InputError:
@@ -343,149 +332,9 @@ def _check_same_classes(config: Config, held: Held) -> None:
             )
 
 
-# ------------------------------------------------------------------------------------------------------ images
-
-
-def _check_images(part: dict, held: Held, checked: Checked, split: str, decode: bool) -> list[ImageSize | None]:
-    """See that images can be read and have the sizes of the annotations; the size of each, as it is loaded."""
-    frames = list(_frames(held.kept))
-    if not all(isinstance(info.get('img_path'), str) for info in frames):
-        checked.unchecked.append(f'the images of {held.kind}')
-        return [None] * len(frames)
-    paths = [Path(info['img_path']) for info in frames]
-    found = require_images(paths, split, str(held.file), README_SECTION, decode, _progress(split))
-    stored = _ignores_orientation(part)
-    sizes = [ImageSize(*found[path].stored) if stored else found[path] for path in paths]
-    wrong: list[tuple[Path, tuple, ImageSize]] = []
-    empty: list[tuple[Path, tuple, ImageSize]] = []
-    for info, path, size in zip(frames, paths, sizes):
-        said = (info.get('width'), info.get('height'))
-        if None in said or said == size[:2]:
-            continue
-        (empty if not all(said) else wrong).append((Path(info.get('xml_path') or path), said, size))
-    if empty:
-        _say('warning', split, f'{len(empty)} of {len(frames)} annotations say a size of 0, the first {empty[0][0]}')
-    if wrong:
-        raise InputError(f'{split} data: {_size_error(wrong, len(frames), held.file)}')
-    hidden = [path for path, size in zip(paths, sizes) if size.orientation > 1 and not stored]
-    if hidden and not any(size.turned and size.width != size.height for size in sizes):
-        _say(
-            'warning',
-            split,
-            f'{len(hidden)} images are turned or mirrored as they are loaded, by their EXIF orientation ({hidden[0]}); '
-            f'whether the boxes are those of the turned image cannot be seen from the sizes',
-        )
-    return list(sizes)
-
-
-def _ignores_orientation(part: dict) -> bool:
-    """Whether a data set's pipeline loads images as they are stored."""
-    for step in part.get('pipeline') or ():
-        if type_name(step).endswith('LoadImageFromFile'):
-            color, backend = step.get('color_type', 'color'), step.get('imdecode_backend')
-            return 'ignore_orientation' in color or color == 'unchanged' or backend in ('turbojpeg', 'tifffile')
-    return False
-
-
-def _size_error(wrong: list[tuple[Path, tuple, ImageSize]], total: int, file: Path) -> str:
-    path, (width, height), size = wrong[0]
-    turned = [entry for entry in wrong if entry[2].turned and entry[1] == entry[2].stored]
-    if len(turned) == len(wrong):
-        return (
-            f'{len(turned)} of the {total} images are turned by their EXIF orientation as they are loaded, and {file} '
-            f'has the sizes of the stored images, with which the boxes go: {path} is loaded as {size.width} × '
-            f'{size.height}, not {width} × {height}. Store the images turned, or load them as they are stored: '
-            f"dict(type='LoadImageFromFile', color_type='color_ignore_orientation') in the pipelines of train, val and "
-            f'test'
-        )
-    return (
-        f'{len(wrong)} of the {total} images have another size than {file} says, by which boxes are cut off: {path} is '
-        f'{size.width} × {size.height}, not {width} × {height}'
-    )
-
-
-def _progress(split: str) -> Callable[[Iterable, int], Iterable]:
-    def shown(images: Iterable, total: int) -> Iterable:
-        text = f'{split} data: looking at {total} images'
-        return track(images, text, total, console=Console(stderr=True), disable=total < LARGE, transient=True)
-
-    return shown
-
-
-class _announced:
-    """One line on the standard error where a file is large enough for reading it to take a while."""
-
-    def __init__(self, split: str, file: Path) -> None:
-        if file.is_file() and file.stat().st_size > 20e6:
-            print(f'{split} data: reading {file} ({file.stat().st_size / 1e6:.0f} MB)', file=sys.stderr, flush=True)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
-# ------------------------------------------------------------------------------------------------------- boxes
-
-
-def _check_boxes(config: Config, held: Held, sizes: list[ImageSize | None], split: str) -> None:
-    """See that labels are classes', and that boxes to train on have an extent inside their image."""
-    boxes, labels, owners = [], [], []
-    for number, info in enumerate(_frames(held.kept)):
-        for instance in info.get('instances', ()):
-            if not instance.get('ignore_flag', 0) and len(instance.get('bbox', ())) == 4:
-                boxes.append(instance['bbox'])
-                labels.append(instance.get('bbox_label', 0))
-                owners.append(number)
-    classes = held.classes
-    beyond = [label for label in set(labels) if classes and not (isinstance(label, int) and label < len(classes))]
-    if beyond:
-        raise InputError(
-            f'{split} data: {held.kind} gives boxes the label {beyond[0]!r}, and there are {len(classes or ())} '
-            f'classes, from 0 on: beyond them is background'
-        )
-    if split != 'train' or not boxes:
-        return
-    corners = np.array(boxes, dtype=float)
-    frames = list(_frames(held.kept))
-    extent = np.array(
-        [size[:2] if size else (info.get('width', 0), info.get('height', 0)) for size, info in zip(sizes, frames)]
-    )
-    limits = extent[owners]
-    if not np.isfinite(corners).all():
-        raise InputError(f'{split} data: {held.file} has boxes with NaN or infinity')
-    inside = np.clip(corners, 0, np.concatenate([limits, limits], axis=1))
-    flat = np.flatnonzero(((inside[:, 2:] - inside[:, :2]) <= 0).any(axis=1) & (limits > 0).all(axis=1))
-    if not len(flat):
-        return
-    first = flat[0]
-    info = frames[owners[first]]
-    place = info.get('xml_path') or info.get('img_path')
-    empty = ((corners[:, 2:] - corners[:, :2]) <= 0).any(axis=1)[flat]
-    advice = (
-        "Set the data set's filter_cfg=dict(bbox_min_size=1) to leave them out"
-        if empty.all() and isinstance(held.dataset, XMLDataset)
-        else 'Mend them or take them out'
-    )
-    text = (
-        f'{len(flat)} boxes have no width or height inside their image, the first in {place}: '
-        f'{[float(side) for side in corners[first]]} of {limits[first][0]} × {limits[first][1]} pixels'
-    )
-    if _filters_boxes(config.get('train_dataloader')):
-        _say('warning', split, f"{text}; the pipeline's FilterAnnotations leaves them out")
-        return
-    raise InputError(f'{split} data: {text}; one of them makes the loss infinite. {advice}')
-
-
-def _filters_boxes(part: object) -> bool:
-    """Whether a pipeline somewhere in a part of a config leaves out boxes without an extent."""
-    if isinstance(part, dict):
-        return type_name(part) == 'FilterAnnotations' or any(map(_filters_boxes, part.values()))
-    return isinstance(part, (list, tuple)) and any(map(_filters_boxes, part))
-
-
-# ------------------------------------------------------------------------------------------------- classifiers
+def _announce(split: str, file: Path) -> None:
+    if file.is_file() and file.stat().st_size > LARGE:
+        print(f'{split} data: reading {file} ({file.stat().st_size / 1e6:.0f} MB)', file=sys.stderr, flush=True)
 
 
 def _check_class_folders(dataset: dict, split: str) -> None:

@@ -7,6 +7,7 @@ import copy
 import io
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,3 +191,14 @@ def _require_file(held: Held) -> None:
         there = ', '.join(sorted(path.name for path in file.parent.glob('*'))[:8]) if file.parent.is_dir() else ''
         hint = f'{file.parent} holds {there or "nothing"}' if file.parent.is_dir() else f'nor a folder {file.parent}'
         raise InputError(f'{held.split} data: no annotation file {file}; {hint}; {README_SECTION}')
+
+
+def frames(infos: list[dict]) -> Iterator[dict]:
+    """The images of a data set; those of videos one by one."""
+    for info in infos:
+        yield from info['images'] if isinstance(info.get('images'), list) else [info]
+
+
+def tell(kind: str, split: str, text: str) -> None:
+    """Say what does not stop a run: a ``warning`` or a ``note``."""
+    print(f'{kind}: {split} data: {text}', file=sys.stderr, flush=True)

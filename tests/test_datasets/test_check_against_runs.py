@@ -280,6 +280,16 @@ class OwnReading(CocoDataset):
         return list(infos.values())
 
 
+def test_two_classes_in_one_place(data, monkeypatch):
+    monkeypatch.setattr(OwnReading, 'turned', False)
+    same = dict(bbox=[10, 10, 50, 40], area=2000)
+    change(data, lambda content: [box.update(same) for box in content['annotations'][:2]], 'train')
+    change(data, lambda content: content['annotations'][1].update(category_id=5, image_id=1), 'train')
+    part = dataset(data, 'train', kind=OwnReading)
+    del part['metainfo']
+    check_data(Config(dict(train_dataloader=dict(dataset=part))), ('train',))
+
+
 @pytest.mark.parametrize('kind', [OwnDataset, OwnReading])
 def test_a_data_set_of_the_users(data, kind, monkeypatch):
     part = dataset(data, 'train', kind=kind)

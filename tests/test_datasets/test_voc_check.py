@@ -98,3 +98,8 @@ def test_difficult_and_small_boxes_are_counted(data, capfd):
     assert checked.kept == checked.boxes - 1
     assert '1 marked as difficult' in capfd.readouterr().err
     refuses(data, 'none is left to train on', 'smaller than bbox_min_size', filter_cfg=dict(bbox_min_size=1000))
+
+
+def test_a_class_without_a_box_is_no_wrong_name(data):
+    check_data(voc(data, metainfo=dict(classes=('star', 'zebra'))), ('train',))
+    refuses(data, "'Circle' for 'circle'", metainfo=dict(classes=('star', 'Circle')))
