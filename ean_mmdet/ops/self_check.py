@@ -175,7 +175,7 @@ def _error(kernels: ModuleType, variant: Variant, device: torch.device, shape: t
         return (torch.rand(size, generator=generator) * (1 - low) + low).to(device)
 
     z, residual, grad = feature_map(), feature_map(), feature_map()
-    vectors = Vectors(*(vector(4) for _ in range(4)), 'l2')
+    vectors = Vectors(vector(4), vector(4), vector(4), vector(4), 'l2')
     channels = shape[1]
     norm = BatchNorm(None, None, None, None, 1e-5, False)
     if variant.norm != 'none':
