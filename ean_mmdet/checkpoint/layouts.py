@@ -10,6 +10,7 @@ or lists them otherwise, is refused rather than guessed.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -72,7 +73,9 @@ def match(weights: dict[str, Tensor], model: nn.Module) -> Match:
     source = "keys as the model's"
     if any(key not in found and not key.endswith(COUNTER) for key in plain):
         part = model.get_submodule(own_prefix.rstrip('.')) if own_prefix else model
-        ordered = by_order(theirs, plain) or by_order(theirs, _as_called(plain, part))
+        ordered = by_order(theirs, plain)
+        if ordered is None and _has_all(theirs, plain):
+            ordered = by_order(theirs, _as_called(plain, part))
         if ordered is not None:
             found = ordered
             example = next(key for key in found if found[key] != key)
@@ -124,10 +127,10 @@ class Layer:
     keys: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def takes(self, other: Layer) -> bool:
-        """Whether the weights of another layer are this one's."""
-        own, theirs = ({k: v for k, v in layer.shapes.items() if k != COUNTER} for layer in (self, other))
-        return own == theirs
+    @property
+    def signature(self) -> tuple:
+        """The kind and all shapes, but for the counter: what another library's layer has to have too."""
+        return self.kind, *sorted(item for item in self.shapes.items() if item[0] != COUNTER)
 
 
 def _layers(tensors: dict[str, Tensor]) -> list[Layer]:
@@ -172,13 +175,19 @@ def by_order(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, st
         if not rest.get(layer.kind):
             return None
         index, other = rest[layer.kind].pop()
-        if not layer.takes(other):
+        if layer.signature != other.signature:
             return None
         found.update({key: other.keys[p] for p, key in layer.keys.items() if p in other.keys})
         last = max(last, index)
     # Sorted by letters, a classifier may come first.
     between = [layer for layers in rest.values() for index, layer in layers if index < last]
     return found if all(layer.kind[0] == 'linear' and _is_sorted(theirs) for layer in between) else None
+
+
+def _has_all(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> bool:
+    """Whether a checkpoint has each layer of a model, whatever their order."""
+    own, other = (Counter(layer.signature for layer in _layers(tensors)) for tensors in (ours, theirs))
+    return not own - other
 
 
 def _as_called(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -201,7 +210,7 @@ def _attention(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, 
         return {key: key for key in ours if key in theirs}
     eans = [layer for layer in _layers(theirs) if {'alpha', 'delta'} <= layer.keys.keys()]
     own = [layer for layer in _layers(ours) if {'alpha', 'delta'} <= layer.keys.keys()]
-    if len(eans) != len(own) or not all(layer.takes(other) for layer, other in zip(own, eans)):
+    if len(eans) != len(own) or any(a.signature != b.signature for a, b in zip(own, eans)):
         return {}
     return {key: other.keys[p] for layer, other in zip(own, eans) for p, key in layer.keys.items()}
 

@@ -348,7 +348,7 @@ def test_nothing_else_is_touched(checkpoint18):
     network.train()
     modes = {name: module.training for name, module in network.named_modules()}
     network.init_cfg = dict(type='WarmStart', checkpoint=checkpoint18)
-    for child in network.children():  # no random initialization, so that the generator shows what the lift does
+    for child in network.children():  # no random initialization, so that the generator shows what loading does
         if hasattr(child, 'init_weights'):
             child.init_weights()
     state = torch.get_rng_state()
