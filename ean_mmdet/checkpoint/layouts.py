@@ -103,7 +103,9 @@ def match(weights: dict[str, Tensor], model: nn.Module) -> Match:
             for k in shapes
         ]
         problems.append(f'weights of another shape ({sample(texts, 2)})')
-    if strange := [source_prefix + key for key in unexpected if by_name and key.split('.', 1)[0] in tops]:
+    eans = {key for layer in _layers(theirs) if layer.kind[0] == 'EAN' for key in layer.keys.values()}
+    strange = [source_prefix + key for key in unexpected if (by_name and key.split('.', 1)[0] in tops) or key in eans]
+    if strange:
         problems.append(f'unexpected keys ({sample(strange)})')
     return Match(
         source=source + (", with the authors' EAN (weight norm 'rms')" if authors_ean else ''),
@@ -147,6 +149,7 @@ def _layers(tensors: dict[str, Tensor]) -> list[Layer]:
         shapes = {parameter: tuple(tensors[key].shape) for parameter, key in parameters.items()}
         dims = len(shapes.get('weight', ()))
         kind = {1: 'norm', 2: 'linear'}.get(dims, 'conv') if dims else ', '.join(sorted(shapes))
+        kind = 'EAN' if {'alpha', 'delta'} <= shapes.keys() else kind
         result.append(Layer(name, (kind, bool(SHORTCUTS & set(name.split('.')))), parameters, shapes))
     return result
 
@@ -179,9 +182,10 @@ def by_order(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, st
             return None
         found.update({key: other.keys[p] for p, key in layer.keys.items() if p in other.keys})
         last = max(last, index)
-    # Sorted by letters, a classifier may come first.
-    between = [layer for layers in rest.values() for index, layer in layers if index < last]
-    return found if all(layer.kind[0] == 'linear' and _is_sorted(theirs) for layer in between) else None
+    # Attention has its own order; sorted by letters, a classifier may come first.
+    apart = {'EAN', 'linear'} if _is_sorted(theirs) else {'EAN'}
+    rests = (layer for layers in rest.values() for index, layer in layers if index < last)
+    return found if all(layer.kind[0] in apart for layer in rests) else None
 
 
 def _has_all(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> bool:
@@ -208,8 +212,7 @@ def _attention(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, 
     """The weights of attention: by the keys, or EANs by their order, as their names and places differ."""
     if any(key in theirs for key in ours):
         return {key: key for key in ours if key in theirs}
-    eans = [layer for layer in _layers(theirs) if {'alpha', 'delta'} <= layer.keys.keys()]
-    own = [layer for layer in _layers(ours) if {'alpha', 'delta'} <= layer.keys.keys()]
+    own, eans = ([layer for layer in _layers(tensors) if layer.kind[0] == 'EAN'] for tensors in (ours, theirs))
     if len(eans) != len(own) or any(a.signature != b.signature for a, b in zip(own, eans)):
         return {}
     return {key: other.keys[p] for layer, other in zip(own, eans) for p, key in layer.keys.items()}
