@@ -135,7 +135,8 @@ def _place(config: Config, reason: str) -> str | None:
             for cls in found:
                 if argument[1] in {base.__name__ for base in getattr(cls, '__mro__', (cls,))}:
                     return f'{key}: {_takes_no(kind, argument[2], _parameters(cls) or _own_parameters(cls))}'
-        elif unknown and not found and unknown[1] in (kind, None):
+        # mmcv's builders of layers, which don't name what they can't find, build from plugins' cfg, norm_cfg and the like
+        elif unknown and not found and (unknown[1] == kind or (unknown[1] is None and key.endswith('cfg'))):
             near = _near_types(kind, _scope(entry, config), 0.6)
             hint = f'did you mean {" or ".join(near)}?' if near else 'is the module that has it in custom_imports?'
             return f'{key}: there is no {kind}; {hint}'
@@ -226,7 +227,7 @@ def _check_option(key: str, value: Any, before: Config, vocabulary: _Vocabulary)
         elif isinstance(place, (list, tuple)) and name.isdigit() and int(name) < len(place):
             place = place[int(name)]
         else:
-            if isinstance(place, dict) and number and 'type' not in place:
+            if isinstance(place, dict) and number and 'type' not in place and not FOREIGN_KEYS.intersection(rest):
                 at = '.'.join((first, *rest)[:number])
                 if near := near_names(name, [known for known in place if isinstance(known, str)], 1, NEARER):
                     raise InputError(f'{told}: nothing reads {at}.{name}; did you mean {at}.{near[0]}?')

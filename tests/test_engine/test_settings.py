@@ -61,6 +61,11 @@ def told(monkeypatch):
     return lines
 
 
+def test_names_of_the_users_own_may_be_alike():
+    keys = {'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult': 0.1}
+    load_config(RETINANET, {**keys, 'optim_wrapper.paramwise_cfg.custom_keys.backbones.lr_mult': 0.1})
+
+
 def test_an_option_of_what_does_not_run_is_told(told):
     load_config(EAN, {'val_evaluator.proposal_nums': (1, 10, 100)}, ('test',))
     option = '--cfg-options val_evaluator.proposal_nums=(1, 10, 100)'
