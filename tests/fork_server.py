@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-IMPORTS = 'matplotlib.pyplot, mmdet.apis, mmdet.datasets, mmdet.models, mmdet.evaluation, mmpretrain, thop, ean_mmdet'
+IMPORTS = 'matplotlib.pyplot, mmdet.apis, mmdet.datasets, mmdet.models, mmdet.evaluation, mmpretrain, ean_mmdet'
 
 
 class ForkServer:

@@ -186,7 +186,12 @@ def write(
     ]  # fmt: skip
     sections.append(Section('Runs', [('table', Table.of('', ('network', 'seed', '', 'minutes', 'test'), rows))]))
     told = Section('Protocol', [('text', shell())])
-    settings = [(part, key, value[:100]) for part, values in protocol.items() for key, value in values.items()]
+    settings = [
+        (part, key, value[:100])
+        for part, values in protocol.items()
+        for key, value in values.items()
+        if part != 'network'
+    ]
     told.add(
         'table', Table('', ('part', 'setting', 'value'), tuple(s for s in settings if s[0] in ('versions', 'code')))
     )
@@ -226,49 +231,51 @@ def plan(args: argparse.Namespace, made: Sequence[variants.Variant], todo: Seque
     console.print(Table.of('Plan', ('network', 'runs', 'done', 'minutes a run', 'minutes left'), rows, [note]).rich())
 
 
-def main() -> None:
-    args = parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: what runs is ended too
-    with engine.user_errors():
-        if args.logs:
-            show_logs(args)
-            return
-        made = networks(args)
-    with engine.user_errors(args.work_dir):
-        seeds = range(args.seeds)
-        tuned = made[:1] if args.rate_by == 'plain' else made
-        pilots = trials.make_pilots(tuned, args.learning_rates, args.work_dir) if args.learning_rates else []
-        todo = trials.make_trials(made, seeds, args.work_dir)
-        if args.dry_run:
-            plan(args, made, [*pilots, *todo])
-            return
-        check_data(made[0].config)
-        make_folder(args.work_dir)
-        launcher = trials.Launcher(args.launcher, args.jobs, args.gpus, args.partition, Path(__file__).resolve().parent)
-        rates = None
-        try:
-            if pilots:
-                trials.check_protocols(pilots)
-                failed = run(pilots, launcher, 'Learning rates')
-                chosen, rates = comparison.choose_rates(pilots, args.metric, args.rate_by == 'each')
-                console.print(rates.rich())
-                todo = trials.make_trials(
-                    made, seeds, args.work_dir, {v.name: chosen.get(v.name, chosen[made[0].name]) for v in made}
-                )
-            trials.check_protocols(todo)
-            failed = run(todo, launcher, 'Runs')
-        except KeyboardInterrupt:
-            console.print('stopped; the same command goes on from the last checkpoints')
-            sys.exit(130)
-        result = comparison.compare_trials(todo, args.metric, failed, costs(made))
-        write(args, result, todo, rates)
+def compare(args: argparse.Namespace, made: Sequence[variants.Variant]) -> bool:
+    """Run what isn't done, compare, and write what comes of it; whether all runs are done."""
+    todo, rates = trials.make_trials(made, range(args.seeds), args.work_dir), None
+    tuned = made[:1] if args.rate_by == 'plain' else made
+    pilots = trials.make_pilots(tuned, args.learning_rates, args.work_dir) if args.learning_rates else []
+    if args.dry_run:
+        plan(args, made, [*pilots, *todo])
+        return True
+    check_data(made[0].config)
+    make_folder(args.work_dir)
+    launcher = trials.Launcher(args.launcher, args.jobs, args.gpus, args.partition, Path(__file__).resolve().parent)
+    if pilots:
+        trials.check_protocols(pilots)
+        failed = run(pilots, launcher, 'Learning rates')
+        chosen, rates = comparison.choose_rates(pilots, args.metric, args.rate_by == 'each', failed)
+        console.print(rates.rich())
+        rate = {variant.name: chosen.get(variant.name, chosen[made[0].name]) for variant in made}
+        todo = trials.make_trials(made, range(args.seeds), args.work_dir, rate)
+    trials.check_protocols(todo)
+    failed = run(todo, launcher, 'Runs')
+    result = comparison.compare_trials(todo, args.metric, failed, costs(made))
+    write(args, result, todo, rates)
     console.print(result.table().rich())
     for line in result.words():
         console.print(f'- {line}', highlight=False)
     for file in ('comparison.md', 'comparison.json', 'comparison.png', 'comparison.html'):
         print(f'wrote {args.work_dir / file}')
-    if any(outcome.missing for outcome in result.outcomes):
-        sys.exit(1)
+    return not any(outcome.missing for outcome in result.outcomes)
+
+
+def main() -> None:
+    args = parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: what runs is ended too
+    try:
+        with engine.user_errors():
+            if args.logs:
+                show_logs(args)
+                return
+            made = networks(args)
+        with engine.user_errors(args.work_dir):
+            whole = compare(args, made)
+    except KeyboardInterrupt:
+        console.print('stopped; the same command goes on from the last checkpoints')
+        sys.exit(130)
+    sys.exit(0 if whole else 1)
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from ean_mmdet.datasets import check_data
 from ean_mmdet.datasets.pipeline import preprocess, read_image
 from ean_mmdet.errors import InputError
 from ean_mmdet.files import find_images, left_out, picture_names
+from ean_mmdet.table import Table
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,11 +64,12 @@ def main() -> None:
         eans(model, args.eans)
         loader = runner.build_dataloader(config.test_dataloader, seed=runner.seed)
         statistics = mask_statistics(model, lambda: (model.test_step(batch) for batch in islice(loader, args.batches)))
-        print('| EAN | α, mean of the size | δ, mean | mask, mean | spread over pixels | spread over channels |')
-        print('| --- | ---: | ---: | ---: | ---: | ---: |')
-        for entry in statistics:
-            figures = (entry.alpha.abs().mean(), entry.delta.mean(), entry.mean.mean(), entry.deviation, entry.between)
-            print(f'| {entry.name} | ' + ' | '.join(f'{float(figure):.3f}' for figure in figures) + ' |')
+        rows = [
+            (e.name, *map(float, (e.alpha.abs().mean(), e.delta.mean(), e.mean.mean(), e.deviation, e.between)))
+            for e in statistics
+        ]
+        header = ('EAN', 'α, mean of the size', 'δ, mean', 'mask, mean', 'spread over pixels', 'spread over channels')
+        print(Table.of('', header, rows).markdown(), end='')
         write_picture(args.out, statistics)
         root = args.images if args.images and args.images.is_dir() else images[0].parent if images else Path()
         pictures, unreadable = picture_names(images, root, '.png'), []

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
+
+from ean_mmdet.table import Table
 
 CONFIG = 'configs/sample/ssdlite192_ean_mobilenext_sample.py'
 DATA = Path('data/sample')
@@ -61,13 +62,12 @@ def main() -> None:
     contact_sheet(run_dir / 'pictures', sheet)
 
     console.rule('Done')
-    table = Table(title='COCO mAP on 100 validation images')
-    table.add_column('metric')
-    table.add_column('value', justify='right')
-    for name, value in metrics.items():
-        if name.startswith('coco/'):
-            table.add_row(name.removeprefix('coco/').removesuffix('_precision'), f'{value:.3f}')
-    console.print(table)
+    rows = [
+        (name.removeprefix('coco/').removesuffix('_precision'), value)
+        for name, value in metrics.items()
+        if name.startswith('coco/')
+    ]
+    console.print(Table.of('COCO mAP on 100 validation images', ('metric', 'value'), rows).rich())
     console.print(f'Drawing the data took {drawing:.0f} s, training {training:.0f} s, evaluation {testing:.0f} s.')
     for what, where in {
         'data, COCO and VOC format': DATA,

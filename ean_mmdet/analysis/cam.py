@@ -92,18 +92,15 @@ def default_layers(model: nn.Module) -> list[str]:
         InputError: The backbone is of a kind that isn't known here.
     """
     backbone: Any = model.backbone
-    prefix = 'backbone.'
-    if hasattr(backbone, 'backbone'):  # WithAttention
-        backbone, prefix = backbone.backbone, 'backbone.backbone.'
     lists = (getattr(backbone, attribute, None) for attribute in ('res_layers', 'stages', 'layers'))
     names = next(filter(None, lists), None)
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f'{type(backbone).__name__}: which layer to look at is not known; give one with --layer')
-    found = [f'{prefix}{names[index]}' for index in backbone.out_indices]
+    found = [f'backbone.{names[index]}' for index in backbone.out_indices]
     if not _detects(model):
         return found[-1:]
     # SSDLite on MobileNeXt reads inside of a stage's first block
-    inside = [f'{prefix}{names[index]}.0.expand' for index in getattr(backbone, 'expansion_indices', ())]
+    inside = [f'backbone.{names[index]}.0.expand' for index in getattr(backbone, 'expansion_indices', ())]
     return [*inside, *found]
 
 

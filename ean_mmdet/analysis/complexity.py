@@ -1,11 +1,9 @@
 """Parameters, operations and activations of a model, stage by stage, and what its attention adds.
 
-Operations are counted by the rules of `thop <https://github.com/Lyken17/pytorch-OpCounter>`_, the counter whose figures
-the papers of this field print: a convolution and a linear layer count their multiply-adds, without bias; a batch norm 4
-an element (2 without affine transformation); average pooling an addition an input and a division an output; maximum
-pooling and activations nothing; and whatever has no rule of its own nothing, EAN among it. An attention module can have
-one, a method ``count_operations(x)``, for what it computes outside of its layers, given its input. Other counters'
-figures are not comparable with the papers': ``mmengine.analysis`` counts 2 an element for a batch norm, and
+Operations are counted as the papers do, see :mod:`.operations`: a convolution and a linear layer count their
+multiply-adds, without bias; a batch norm 4 an element; whatever has no rule nothing, EAN among it. An attention module
+can have one, a method ``count_operations(x)``, for what it computes outside of its layers, given its input. Other
+counters' figures are not comparable with the papers': ``mmengine.analysis`` counts 2 an element for a batch norm, and
 ``torch.utils.flop_counter`` none, but 2 for a multiply-add.
 """
 
@@ -26,24 +24,19 @@ from torch import Tensor, nn
 from ..attention.operations import global_pool
 from ..insertion import positions
 from ..norms import AN, NORMS
-
-try:
-    from thop.profile import register_hooks
-except ImportError as error:
-    raise ImportError("counting operations needs thop: pip install 'ean_mmdet[analysis]'") from error
+from . import operations
 
 
-def _count_mixture(module: AN, inputs: tuple[Tensor], output: Tensor) -> None:
-    module.total_ops += global_pool(inputs[0])
-    # The affine transformation, which thop counts with the norm.
-    module.norm.total_ops += 2 * output.numel()
+def _own(module: Any, x: Tensor, output: Tensor) -> int:
+    return module.count_operations(x)
 
 
-def _count_own(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    module.total_ops += module.count_operations(inputs[0])
+def _mixture(module: AN, x: Tensor, output: Tensor) -> int:
+    return global_pool(x)
 
 
-RULES: dict[type[nn.Module], Callable] = {**register_hooks, AN: _count_mixture}
+# AN's norm has no affine transformation of its own, and counts as one that has.
+RULES = {**operations.RULES, AN: _mixture}
 
 
 @dataclass(frozen=True)
@@ -88,16 +81,13 @@ class ComplexityCounter:
     def __init__(self, model: nn.Module, forward: Callable[[nn.Module], object]) -> None:
         self.model = copy.deepcopy(model)
         self.model.eval()  # not chained: MMDetection's backbones return nothing
+        self.operations: Counter[nn.Module] = Counter()
         self.activations: Counter[nn.Module] = Counter()
         self.outputs: dict[nn.Module, tuple[int, ...]] = {}
         self.calls: Counter[nn.Module] = Counter()
         self.attention = set(attention_modules(self.model))
         for module in self.model.modules():
-            module.total_ops = torch.zeros(1, dtype=torch.float64)
-            rule = self._rule(module)
-            if rule is not None:
-                module.register_forward_hook(rule)
-            module.register_forward_hook(self._note_output)
+            module.register_forward_hook(self._note)
         with torch.no_grad():
             forward(self.model)
 
@@ -133,14 +123,18 @@ class ComplexityCounter:
     @staticmethod
     def _rule(module: Any) -> Callable | None:
         if callable(getattr(module, 'count_operations', None)):
-            return _count_own
+            return _own
         return next((RULES[cls] for cls in type(module).__mro__ if cls in RULES), None)
 
-    @staticmethod
-    def _operations(modules: Iterable[Any]) -> int:
-        return int(sum(m.total_ops.item() for m in modules))
+    def _operations(self, modules: Iterable[Any]) -> int:
+        return sum(self.operations[m] for m in modules)
 
-    def _note_output(self, module: nn.Module, inputs: tuple, output: object) -> None:
+    def _note(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+        rule = self._rule(module)
+        if rule is not None:
+            self.operations[module] += rule(module, inputs[0], output)
+            if isinstance(module, AN):
+                self.operations[module.norm] += 2 * output.numel()
         while isinstance(output, (tuple, list)) and output:
             output = output[-1]
         if not isinstance(output, Tensor):

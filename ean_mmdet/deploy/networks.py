@@ -64,10 +64,9 @@ class RawHeads(nn.Module):
         super().__init__()
         self.model = model
         with torch.no_grad():
-            kinds = len(model.bbox_head(model.extract_feat(torch.zeros(1, 3, 64, 64))))
-        names = ('cls_score', 'bbox_pred', 'objectness')[:kinds]
-        levels = len(model.bbox_head(model.extract_feat(torch.zeros(1, 3, 64, 64)))[0])
-        self.outputs = tuple(f'{name}_{level}' for name in names for level in range(levels))
+            found = model.bbox_head(model.extract_feat(torch.zeros(1, 3, 64, 64)))
+        names = zip(('cls_score', 'bbox_pred', 'objectness'), found)
+        self.outputs = tuple(f'{name}_{level}' for name, levels in names for level in range(len(levels)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) → a map a kind and level."""

@@ -302,20 +302,23 @@ def compare_logs(files: Sequence[Path], metric: str, reference: str = 'plain') -
     return Comparison(metric, order)
 
 
-def choose_rates(pilots: Sequence[Trial], metric: str | None, by_each: bool) -> tuple[dict[str, float], Table]:
+def choose_rates(
+    pilots: Sequence[Trial], metric: str | None, by_each: bool, failed: dict[str, Path]
+) -> tuple[dict[str, float], Table]:
     """The best learning rate of each network, by the metric on the held-out training images, and all of them.
 
     Args:
         pilots: The runs.
         metric: The metric. Defaults to None, as :func:`compare_trials`.
         by_each: Whether each network has its own; else all take the first one's.
+        failed: Logs of the runs that failed.
 
     Raises:
         InputError: A run is missing.
     """
-    missing = [trial.name for trial in pilots if trial.done() is None]
+    missing = [f'{t.name} (see {failed.get(t.name, t.folder)})' for t in pilots if t.done() is None]
     if missing:
-        raise InputError(f'the learning rate cannot be chosen: {", ".join(missing)} missing')
+        raise InputError(f'the learning rate cannot be chosen without {", ".join(missing)}')
     found: dict[str, dict[float, float]] = {}
     for trial in pilots:
         metrics = (trial.done() or {})['metrics']

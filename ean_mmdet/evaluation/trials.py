@@ -141,14 +141,11 @@ def _trial(variant: str, seed: int, config: Config, folder: Path, rate: float | 
 
 
 def protocol(trial: Trial) -> dict[str, Any]:
-    """What has to be the same of all runs in one table: data, schedule, versions and code."""
+    """What a run is by its command: its network, data, schedule, versions of the libraries, and code."""
     return dict(
         data=_part(trial.config, DATA) | _files(trial.config),
-        schedule={
-            key: value
-            for key, value in _part(trial.config, SCHEDULE).items()
-            if not (key.endswith('optimizer.lr') or '.seed' in key)
-        },
+        schedule=_part(trial.config, SCHEDULE),
+        network=_part(trial.config, ('model', 'load_from')),
         versions=versions(),
         code=dict(ean_mmdet=code_digest()),
     )
@@ -177,7 +174,7 @@ def code_digest() -> str:
 
 def _part(config: Config, keys: Sequence[str]) -> dict[str, str]:
     sections = {key: config[key] for key in keys if config.get(key) is not None}
-    return {key: str(value) for key, value in flat_settings(Config(sections).to_dict()) if '.seed' not in f'.{key}'}
+    return {key: str(value) for key, value in flat_settings(Config(sections).to_dict())}
 
 
 def _files(config: Config) -> dict[str, str]:
@@ -194,7 +191,7 @@ def _files(config: Config) -> dict[str, str]:
 
 
 def check_protocols(trials: Sequence[Trial]) -> None:
-    """See that runs which are done were of one protocol, that of now.
+    """See that runs which are done were of one protocol, that of now, which the command makes the same for all.
 
     Raises:
         InputError: One was of another; the message names it and what differs.

@@ -5,7 +5,6 @@ import torch
 from mmcv.cnn import ConvModule
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from thop import profile
 from torch import nn
 
 from ean_mmdet.analysis import ComplexityCounter, count_model, stage_names, stage_table
@@ -66,6 +65,7 @@ def test_eanresnet_is_the_plugin():
 
 
 def test_operations_are_thops():
+    """The figure is thop 0.1.1's."""
     torch.manual_seed(0)
     model = nn.Sequential(
         ConvModule(3, 8, 3, stride=2, norm_cfg=dict(type='BN')),
@@ -80,8 +80,9 @@ def test_operations_are_thops():
     )
     image = torch.rand(1, 3, 31, 31)
     counter = ComplexityCounter(model, lambda m: m(image))
-    expected, params = profile(copy.deepcopy(model), (image,), verbose=False)
-    assert counter.count().operations == expected and counter.count().params == params
+    # convolutions, norm, upsampling, the two poolings, linear layer, softmax
+    expected = 15 * 15 * 8 * 27 + 4 * 8 * 15**2 + 13**2 * 8 * 9 + 8 * 12**2 + 8 * 6**2 + 37 * 8 + 8 * 5 + 14
+    assert counter.count().operations == expected == 69758
     assert counter.count('7').operations == 8 * 5 and counter.count('7').activations == 5
     assert counter.count('1').output == (8, 13, 13)
 

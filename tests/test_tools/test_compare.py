@@ -32,7 +32,7 @@ def test_a_table_a_plot_and_a_page(compared):
     assert (data['reference'], data['metric'], data['images']) == ('none', 'coco/bbox_mAP', 8)
     assert ean['difference']['low'] <= ean['difference']['mean'] <= ean['difference']['high']
     assert int(ean['cost']['params'].replace(',', '')) > int(plain['cost']['params'].replace(',', ''))
-    assert set(data['protocol']) == {'data', 'schedule', 'versions', 'code'}
+    assert set(data['protocol']) == {'network', 'data', 'schedule', 'versions', 'code'}
     page = (work / 'comparison.html').read_text()
     assert 'Protocol' in page and 'data:image/svg+xml' in page and (work / 'comparison.png').stat().st_size > 5000
     said = json.loads((work / 'none/seed0/predictions.info.json').read_text())['metrics']['coco/bbox_mAP']
