@@ -135,7 +135,7 @@ def _place(config: Config, reason: str) -> str | None:
             for cls in found:
                 if argument[1] in {base.__name__ for base in getattr(cls, '__mro__', (cls,))}:
                     return f'{key}: {_takes_no(kind, argument[2], _parameters(cls) or _own_parameters(cls))}'
-        # mmcv's builders of layers, which don't name what they can't find, build from plugins' cfg, norm_cfg and the like
+        # mmcv's builders don't name what they can't find; they build from plugins' cfg, norm_cfg and the like
         elif unknown and not found and (unknown[1] == kind or (unknown[1] is None and key.endswith('cfg'))):
             near = _near_types(kind, _scope(entry, config), 0.6)
             hint = f'did you mean {" or ".join(near)}?' if near else 'is the module that has it in custom_imports?'
