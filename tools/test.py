@@ -14,7 +14,6 @@ from ean_mmdet.datasets import check_data
 from ean_mmdet.datasets.config_parts import (
     is_classifier,
     pipeline_of,
-    scope_of,
     set_pipeline,
     type_class,
     type_name,
@@ -75,19 +74,20 @@ def add_pictures(config: Config, args: argparse.Namespace) -> None:
 
 
 def add_test_time_augmentation(config: Config) -> None:
-    scope = scope_of(config)  # in the names, for configs that have classes for types
+    # with the library in a name that is its own, for configs that have classes for types and no default scope
     if 'tta_model' not in config and is_classifier(config):
-        config.tta_model = dict(type=f'{scope}.AverageClsScoreTTA')
+        config.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
     elif 'tta_model' not in config:
         nms = dict(type='nms', iou_threshold=0.5)
-        config.tta_model = dict(type=f'{scope}.DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+        config.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
     if 'tta_pipeline' not in config:
         *steps, pack = pipeline_of(config)
         if not is_classifier(config):
             default = inspect.signature(type_class(config, pack, TRANSFORMS)).parameters['meta_keys'].default
             keys = [*(pack.get('meta_keys') or default), 'flip', 'flip_direction']
             pack = dict(pack, meta_keys=list(dict.fromkeys(keys)))
-        flips = [dict(type=f'{scope}.RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+        flip = 'RandomFlip' if is_classifier(config) else 'mmdet.RandomFlip'
+        flips = [dict(type=flip, prob=probability) for probability in (1.0, 0.0)]
         config.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
     config.model = dict(config.tta_model, module=config.model)
     set_pipeline(config, config.tta_pipeline)

@@ -134,8 +134,27 @@ def test_amp_without_a_gpu_says_so(tiny, run_tool):
 
 
 def test_test_time_augmentation(trained, tiny, tmp_path, run_tool):
-    run_tool('test.py', tiny, trained / 'iter_6.pth', '--work-dir', tmp_path, '--tta')
-    assert len(metrics(tmp_path)) == 3
+    """Flipping by hand, as MMDetection's docs have it, and by --tta with a bare PackDetInputs inside a wrapper."""
+    whole = (
+        "pack = dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', "
+        "'flip', 'flip_direction'))\n"
+        "flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]\n"
+        "tta_pipeline = [*test_pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]\n"
+        "tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))\n"
+    )
+    bare = (
+        "test_pipeline[-1] = dict(type='PackDetInputs')\n"
+        'whole = dict(_base_.val_dataloader.dataset, data_root=data_root, pipeline=test_pipeline)\n'
+        'test_dataloader = dict(\n'
+        '    batch_size=2, num_workers=0, persistent_workers=False,\n'
+        "    dataset=dict(_delete_=True, type='ConcatDataset', datasets=[whole]),\n"
+        ')\n'
+    )
+    for name, text in (('whole', whole), ('bare', bare)):
+        config = tmp_path / f'{name}.py'
+        config.write_text(tiny.read_text() + text)
+        run_tool('test.py', config, trained / 'iter_6.pth', '--work-dir', tmp_path / name, '--tta')
+    assert len(metrics(tmp_path / 'bare')) == 3 and metrics(tmp_path / 'bare') == metrics(tmp_path / 'whole')
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])
