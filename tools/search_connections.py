@@ -16,11 +16,11 @@ from mmengine.runner import Runner
 from rich.progress import Progress
 
 from ean_mmdet import engine
-from ean_mmdet.backbones import switches
 from ean_mmdet.checkpoint import latest_checkpoint, load_local
 from ean_mmdet.datasets import check_data
 from ean_mmdet.errors import InputError
 from ean_mmdet.files import make_folder, write_text
+from ean_mmdet.insertion import positions
 from ean_mmdet.search import STRATEGIES, SchemeEvaluator, Search, Seen, supernet_config, write_config, write_picture
 
 
@@ -109,15 +109,15 @@ def main() -> None:
         config.work_dir = str(folder / 'supernet')
         runner = train_supernet(config, args.launcher)
         MMLogger.get_current_instance().setLevel(logging.WARNING)
-        backbone, found = switches(runner.model)
+        blocks = [position.norm.removeprefix('module.') for position in positions(runner.model)]
         evaluate = SchemeEvaluator(runner, args.metric, args.norm_batches)
-        strategy = STRATEGIES[args.strategy](len(found), args.seed)
+        strategy = STRATEGIES[args.strategy](len(blocks), args.seed)
         search = Search(strategy, evaluate, folder / f'schemes_{args.norm_batches}_norm_batches.jsonl', args.sparsity)
         with Progress(disable=not is_main_process()) as bar:
             task = bar.add_task('Searching', total=args.budget)
             seen = search.run(args.budget, lambda _: bar.advance(task), write=is_main_process())
         if is_main_process():
-            write_result(args, folder, seen, backbone.attention_blocks, evaluate.metric or 'metric')
+            write_result(args, folder, seen, blocks, evaluate.metric or 'metric')
     engine.finish()
 
 

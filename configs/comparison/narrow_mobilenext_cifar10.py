@@ -2,7 +2,7 @@
 _base_ = './mobilenext_cifar10.py'
 
 max_epochs = 2
-model = dict(backbone=dict(widen_factor=0.5), head=dict(in_channels=640))
+model = dict(backbone=dict(widen_factor=0.5, last_channels=640), head=dict(in_channels=640))
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=200),

@@ -13,7 +13,7 @@ max_iters = 320
 # and 3 cells a side. A network trained from scratch learns sooner on its shallower features.
 level_channels = (144, 288, 640, 256)
 model = dict(
-    backbone=dict(type='EANMobileNeXt', groups=8, widen_factor=0.5, expansion_indices=(3, 5)),
+    backbone=dict(type='EANMobileNeXt', groups=8, widen_factor=0.5, last_channels=640, expansion_indices=(3, 5)),
     neck=dict(in_channels=level_channels[:3], out_channels=level_channels, level_strides=(2,), level_paddings=(1,)),
     bbox_head=dict(
         in_channels=level_channels,

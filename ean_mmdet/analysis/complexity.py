@@ -154,7 +154,6 @@ def attention_modules(model: nn.Module) -> Iterator[nn.Module]:
     for block in model.modules():
         names = [name for number in (1, 2, 3) for name in getattr(block, f'after_conv{number}_plugin_names', ())]
         inserted |= {id(getattr(block, name)) for name in names}
-        inserted |= {id(switch.module) for switch in getattr(block, 'attention_switches', ())}
     inside: set[nn.Module] = set()
     for module in model.modules():
         if module in inside:

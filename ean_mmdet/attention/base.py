@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from importlib.util import find_spec
+from typing import Any
 
 from torch import nn
 
@@ -25,4 +27,33 @@ else:
         return module
 
 
-__all__ = ['BaseModule', 'register']
+def _noting(register: Any) -> Any:
+    @wraps(register)
+    def noting(self, *args, **kwargs):
+        self.hooked = True
+        return register(self, *args, **kwargs)
+
+    return noting
+
+
+class NotesHooks(nn.Module):
+    """A module that knows whether it has hooks, and so whether it can be computed together with others.
+
+    Attributes:
+        hooked: Whether it must be called as a module. The next ``train`` or ``eval`` sees that hooks were removed.
+    """
+
+    hooked = False
+    register_forward_pre_hook = _noting(nn.Module.register_forward_pre_hook)
+    register_forward_hook = _noting(nn.Module.register_forward_hook)
+    register_full_backward_pre_hook = _noting(nn.Module.register_full_backward_pre_hook)
+    register_full_backward_hook = _noting(nn.Module.register_full_backward_hook)
+
+    def train(self, mode: bool = True) -> Any:
+        """Training or evaluation mode."""
+        hooks = self._forward_pre_hooks, self._forward_hooks, self._backward_pre_hooks, self._backward_hooks
+        self.hooked = any(hooks) or 'forward' in self.__dict__
+        return super().train(mode)
+
+
+__all__ = ['BaseModule', 'NotesHooks', 'register']

@@ -24,8 +24,8 @@ class DIA(BaseModule):
         h ← σ(o) · σ(c)                                                the sigmoid, where an LSTM has tanh
         y = x · h
 
-    It is for ``shared='stage'``, see :mod:`ean_mmdet.backbones.connections`: the backbone calls :meth:`begin` and
-    :meth:`end` around a pass. Outside of a pass every call starts from zero.
+    It is for ``shared='stage'``, see :func:`ean_mmdet.attach`: the stage's first position calls :meth:`begin` and its
+    last :meth:`end`. Outside of that every call starts from zero.
 
     Args:
         in_channels: Channels of the feature map.

@@ -9,30 +9,16 @@ which is what the paper's parameter counts say.
 
 from __future__ import annotations
 
-from functools import wraps
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from ..ops import WEIGHT_NORMS, ean_gate
-from .base import BaseModule, register
+from .base import BaseModule, NotesHooks, register
 from .checks import check_divisible, check_feature_map
 
 
-def _noting(register: Any) -> Any:
-    """A method of ``nn.Module`` that registers hooks, noting that there are some."""
-
-    @wraps(register)
-    def noting(self, *args, **kwargs):
-        self.hooked = True
-        return register(self, *args, **kwargs)
-
-    return noting
-
-
 @register
-class EAN(BaseModule):
+class EAN(NotesHooks, BaseModule):
     """Efficient Attention guided by Normalization (AAAI 2024, Eq. 5 to 9), a plugin layer.
 
     With k = in_channels // groups and the learned ``weight`` γ, ``bias`` β, ``alpha`` α and ``delta`` δ, each of shape
@@ -66,7 +52,6 @@ class EAN(BaseModule):
     """
 
     gate_layers = ()  # its mask is constant at the start as it is
-    hooked = False  # whether it has hooks, so that it must be called as a module
 
     def __init__(
         self,
@@ -89,17 +74,6 @@ class EAN(BaseModule):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.alpha = nn.Parameter(torch.zeros(channels))
         self.delta = nn.Parameter(torch.zeros(channels))
-
-    register_forward_pre_hook = _noting(nn.Module.register_forward_pre_hook)
-    register_forward_hook = _noting(nn.Module.register_forward_hook)
-    register_full_backward_pre_hook = _noting(nn.Module.register_full_backward_pre_hook)
-    register_full_backward_hook = _noting(nn.Module.register_full_backward_hook)
-
-    def train(self, mode: bool = True) -> EAN:
-        """Training or evaluation mode. Looks whether the hooks are still there."""
-        hooks = (self._forward_pre_hooks, self._forward_hooks, self._backward_pre_hooks, self._backward_hooks)
-        self.hooked = any(hooks) or 'forward' in self.__dict__
-        return super().train(mode)
 
     def forward(
         self, x: Tensor, residual: Tensor | None = None, activation: str | None = None, inplace: bool = False

@@ -2,7 +2,6 @@
 
 from .an_mobilenet_v2 import ANMobileNetV2
 from .an_resnet import ANResNet
-from .connections import set_connections, switches
 from .ean_resnet import EANResNet
 from .mobilenext import EANMobileNeXt, MobileNeXt
 from .wide_resnet import WideResNet
@@ -15,7 +14,5 @@ __all__ = [
     'EANResNet',
     'MobileNeXt',
     'WideResNet',
-    'set_connections',
-    'switches',
     'with_attention',
 ]

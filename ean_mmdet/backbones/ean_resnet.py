@@ -13,40 +13,39 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..attention.tail import tail, untouched
-from .connections import Switch, check_connections, share
+from ..attention import EAN
+from ..insertion import Position
+from ..insertion.attach import insert
+from ..insertion.fused_residual import ReLU, end_of_block
 
 
-class FusedTail:
-    """A residual block of MMDetection's whose last norm, plugins, addition and ReLU are :func:`.tail`.
+class FusedResidual:
+    """A residual block of MMDetection's whose last norm, attention, addition and ReLU are one operation.
 
-    The keys are MMDetection's. In an EAN-ResNet, ``switch`` is the EAN's, which is the last plugin.
+    The keys are MMDetection's.
     """
 
-    switch: Switch | None = None
     # MMDetection's
     downsample: nn.Module | None
     relu: nn.Module
     with_cp: bool
 
-    def branch(self, x: Tensor) -> tuple[Tensor, bool]:
-        """What the last convolution gives, and whether nobody else sees it."""
+    def branch(self, x: Tensor) -> Tensor:
+        """What the last convolution gives."""
         raise NotImplementedError
 
-    def last(self) -> tuple[nn.Module, list[str]]:
-        """The last norm, and the names of the plugins behind it."""
+    def last(self) -> tuple[nn.Module, nn.Module, list[str]]:
+        """The last convolution, its norm, and the names of the plugins behind them."""
         raise NotImplementedError
 
     def residual(self, x: Tensor) -> Tensor:
         """The whole block."""
-        z, owned = self.branch(x)
+        z = self.branch(x)
         identity = x if self.downsample is None else self.downsample(x)
-        norm, names = self.last()
-        plugins = [getattr(self, name) for name in names]
-        if self.switch is not None:
-            plugins += [] if self.switch.module is None else [self.switch.module]
-            plugins = plugins if self.switch.on else plugins[:-1]
-        return tail(z, norm, plugins, identity, self.relu, owned)
+        convolution, norm, plugins = self.last()
+        if not plugins:
+            return end_of_block(norm, z, identity, self.relu, convolution)
+        return self.relu(self.forward_plugin(norm(z), plugins) + identity)  # type: ignore[attr-defined]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inplanes, H, W) → (N, planes · expansion, H / stride, W / stride)."""
@@ -55,24 +54,28 @@ class FusedTail:
         return self.residual(x)
 
 
-class EANBottleneck(FusedTail, Bottleneck):
-    """MMDetection's bottleneck with the fused tail. Its arguments."""
+class EANBottleneck(FusedResidual, Bottleneck):
+    """MMDetection's bottleneck with the fused end. Its arguments."""
 
-    def branch(self, x: Tensor) -> tuple[Tensor, bool]:
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.relu = ReLU(inplace=True)
+
+    def branch(self, x: Tensor) -> Tensor:
         out = self.relu(self.norm1(self.conv1(x)))
         if self.with_plugins:
             out = self.forward_plugin(out, self.after_conv1_plugin_names)
         out = self.relu(self.norm2(self.conv2(out)))
         if self.with_plugins:
             out = self.forward_plugin(out, self.after_conv2_plugin_names)
-        return self.conv3(out), untouched(self.conv3)
+        return self.conv3(out)
 
-    def last(self) -> tuple[nn.Module, list[str]]:
-        return self.norm3, self.after_conv3_plugin_names if self.with_plugins else []
+    def last(self) -> tuple[nn.Module, nn.Module, list[str]]:
+        return self.conv3, self.norm3, self.after_conv3_plugin_names if self.with_plugins else []
 
 
-class EANBasicBlock(FusedTail, BasicBlock):
-    """MMDetection's basic block with the fused tail, taking plugins at ``'after_conv1'`` and ``'after_conv2'``.
+class EANBasicBlock(FusedResidual, BasicBlock):
+    """MMDetection's basic block with the fused end, taking plugins at ``'after_conv1'`` and ``'after_conv2'``.
 
     Args:
         plugins: ``dict(cfg=dict(type=…), position=…)`` each.
@@ -85,6 +88,7 @@ class EANBasicBlock(FusedTail, BasicBlock):
 
     def __init__(self, inplanes: int, planes: int, plugins: list[dict] | None = None, **kwargs) -> None:
         super().__init__(inplanes, planes, **kwargs)
+        self.relu = ReLU(inplace=True)
         plugins = plugins or []
         for plugin in plugins:
             if plugin['position'] not in self.positions:
@@ -97,13 +101,12 @@ class EANBasicBlock(FusedTail, BasicBlock):
             for position in self.positions
         )
 
-    def branch(self, x: Tensor) -> tuple[Tensor, bool]:
+    def branch(self, x: Tensor) -> Tensor:
         out = self.relu(self.norm1(self.conv1(x)))
-        out = self.forward_plugin(out, self.after_conv1_plugin_names)
-        return self.conv2(out), untouched(self.conv2)
+        return self.conv2(self.forward_plugin(out, self.after_conv1_plugin_names))
 
-    def last(self) -> tuple[nn.Module, list[str]]:
-        return self.norm2, self.after_conv2_plugin_names
+    def last(self) -> tuple[nn.Module, nn.Module, list[str]]:
+        return self.conv2, self.norm2, self.after_conv2_plugin_names
 
 
 @MODELS.register_module()
@@ -114,9 +117,10 @@ class EANResNet(ResNet):
         depth: 18, 34, 50, 101 or 152.
         groups: Channel groups of each EAN. Defaults to 64.
         weight_norm: Weight norm of each EAN, ``'l2'``, ``'rms'`` or ``'l1'``. Defaults to ``'l2'``.
-        plugins: Further plugins, as MMDetection's ResNet takes them; those at the same position come before EAN.
+        plugins: Further plugins, as MMDetection's ResNet takes them; those behind the same norm come after EAN.
             In depths 18 and 34 the positions are ``'after_conv1'`` and ``'after_conv2'``. Defaults to None.
-        shared: ``'stage'``: one EAN for all blocks of a stage; None: each block has its own. Defaults to None.
+        shared: ``'stage'``: one EAN for all blocks of a stage, the first block's; None: each block has its own.
+            Defaults to None.
         connections: A 0 or 1 for each block, in the order of depth: whether it has attention. Defaults to None, all.
         **kwargs: Every other argument of MMDetection's ResNet.
 
@@ -146,33 +150,23 @@ class EANResNet(ResNet):
         if depth not in self.arch_settings:
             raise ValueError(f'EANResNet: depth must be one of {sorted(self.arch_settings)}, got {depth}')
         last = 2 if self.arch_settings[depth][0] is EANBasicBlock else 3
-        ean = dict(type='EAN', groups=groups, weight_norm=weight_norm)
-        own = [] if shared else [dict(cfg=ean, position=f'after_conv{last}')]
-        super().__init__(depth, plugins=[*(plugins or []), *own], **kwargs)
-        self._connect(ean, shared, connections)
+        super().__init__(depth, plugins=plugins, **kwargs)
+        places = []
+        for layer in self.res_layers:
+            for index, block in enumerate(getattr(self, layer)):
+                norm, channels = getattr(block, f'norm{last}_name'), getattr(block, f'conv{last}').out_channels
+                places.append(Position(f'{layer}.{index}.{norm}', channels, layer))
+
+        def build(place: Position) -> EAN:
+            return EAN(place.channels, groups, weight_norm)
+
+        insert(self, places, build, shared, connections, 'EANResNet')
+        self._freeze_stages()
         # MMDetection does this for its own two blocks alone.
         if self.zero_init_residual and kwargs.get('init_cfg') is None and kwargs.get('pretrained') is None:
             for layer in self.res_layers:
                 for block in getattr(self, layer):
                     block.init_cfg = dict(type='Constant', val=0, override=dict(name=f'norm{last}'))
-
-    def _connect(self, ean: dict, shared: str | None, connections: Sequence[int] | None) -> None:
-        names = [f'{layer}.{i}' for layer in self.res_layers for i in range(len(getattr(self, layer)))]
-        blocks = [self.get_submodule(name) for name in names]
-        scheme = check_connections('EANResNet', shared, connections, names)
-        last = max(i for i in (2, 3) if hasattr(blocks[0], f'conv{i}'))
-        widths = [
-            (name.partition('.')[0], getattr(block, f'conv{last}').out_channels) for name, block in zip(names, blocks)
-        ]
-        switches = [Switch(on=on) for on in scheme]
-        if shared:
-            switches = share(self, widths, scheme, lambda channels: MODELS.build(dict(ean, in_channels=channels)))
-        for block, switch in zip(blocks, switches):
-            if not (shared or switch.on):
-                delattr(block, block.last()[1].pop())
-            block.switch = switch if switch.on else None
-        self.attention_switches = switches
-        self.attention_blocks = names
 
     def train(self, mode: bool = True) -> EANResNet:
         """Training mode, except what is frozen. Returns the backbone, as PyTorch's does and MMDetection's doesn't."""

@@ -17,15 +17,27 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..attention.tail import tail, untouched
-from .connections import Switch, check_connections, check_unshared, share
+from ..insertion import Position
+from ..insertion.attach import insert
+from ..insertion.fused_residual import end_of_block
+from .with_attention import gate_builder
+
+
+class LastDepthwise(ConvModule):
+    """The block's last depthwise convolution and its norm, which takes the addition along."""
+
+    def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) → (N, C, H / stride, W / stride), with the identity added."""
+        if identity is None:
+            return super().forward(x)
+        return end_of_block(self.norm, self.conv(x), identity, None, self.conv)
 
 
 class SandglassBlock(BaseModule):
     """The sandglass block: depthwise convolutions at the wide ends, a narrow waist between.
 
-    Its full form is dw 3×3 → pw to the waist (linear) → pw out of it → dw 3×3 (linear) → attention, plus the input
-    where shapes allow. Where the width changes inside a stage of several blocks it is shorter: no depthwise
+    Its full form is dw 3×3 → pw to the waist (linear) → pw out of it → dw 3×3 (linear), plus the input where shapes
+    allow. Where the width changes inside a stage of several blocks it is shorter: no depthwise
     convolution before the waist, and one behind it only to carry a stride.
 
     Args:
@@ -33,8 +45,7 @@ class SandglassBlock(BaseModule):
         out_channels: Channels of the output.
         waist_channels: Channels of the waist.
         stride: Stride, of the last depthwise convolution. Defaults to 1.
-        full: Whether the block has both depthwise convolutions, and so the attention. Defaults to True.
-        attention: Config of the attention module, or None. Defaults to None.
+        full: Whether the block has both depthwise convolutions. Defaults to True.
         conv_cfg: Config of the convolutions. Defaults to None, Conv2d.
         norm_cfg: Config of the norms. Defaults to dict(type='BN').
         act_cfg: Config of the activations. Defaults to dict(type='ReLU6').
@@ -49,7 +60,6 @@ class SandglassBlock(BaseModule):
         waist_channels: int,
         stride: int = 1,
         full: bool = True,
-        attention: dict | None = None,
         conv_cfg: dict | None = None,
         norm_cfg: dict | None = None,
         act_cfg: dict | None = None,
@@ -62,20 +72,14 @@ class SandglassBlock(BaseModule):
         self.with_cp = with_cp
         self.with_shortcut = stride == 1 and in_channels == out_channels
 
-        def depthwise(channels: int, stride: int, act_cfg: dict | None) -> ConvModule:
-            return ConvModule(
-                channels, channels, 3, stride, 1, groups=channels, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg
-            )
-
-        def pointwise(in_channels: int, out_channels: int, act_cfg: dict | None) -> ConvModule:
-            return ConvModule(in_channels, out_channels, 1, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
-
-        self.depthwise1 = depthwise(in_channels, 1, act_cfg) if full else None
-        self.reduce = pointwise(in_channels, waist_channels, None)
-        self.expand = pointwise(waist_channels, out_channels, act_cfg)
-        self.depthwise2 = depthwise(out_channels, stride, None) if full or stride > 1 else None
-        self.attention = MODELS.build(dict(in_channels=out_channels, **attention)) if full and attention else None
-        self.switch = Switch()
+        linear: dict = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=None)
+        active = dict(linear, act_cfg=act_cfg)
+        self.depthwise1 = ConvModule(in_channels, in_channels, 3, 1, 1, groups=in_channels, **active) if full else None
+        self.reduce = ConvModule(in_channels, waist_channels, 1, **linear)
+        self.expand = ConvModule(waist_channels, out_channels, 1, **active)
+        self.depthwise2 = None
+        if full or stride > 1:
+            self.depthwise2 = LastDepthwise(out_channels, out_channels, 3, stride, 1, groups=out_channels, **linear)
 
     def expansion(self, x: Tensor) -> Tensor:
         """The feature behind the waist, at the input's resolution: (N, in_channels, H, W) → (N, out_channels, H, W)."""
@@ -84,16 +88,10 @@ class SandglassBlock(BaseModule):
         return self.expand(self.reduce(x))
 
     def project(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
-        """From the expansion to the block's output, with the identity added. EAN takes norm and addition along."""
-        attention = self.attention if self.switch.module is None else self.switch.module
-        plugins = [attention] if attention is not None and self.switch.on else []
-        layer = self.depthwise2
-        if layer is None:
-            return tail(x, None, plugins, identity)
-        if plugins and untouched(layer) and getattr(layer, 'efficient_conv_bn_eval_forward', None) is None:
-            z = layer(x, activate=False, norm=False)
-            return tail(z, layer.norm, plugins, identity, owned=untouched(layer.conv))
-        return tail(layer(x), None, plugins, identity)
+        """From the expansion to the block's output, with the identity added."""
+        if self.depthwise2 is not None:
+            return self.depthwise2(x, identity)
+        return x if identity is None else x + identity
 
     def block(self, x: Tensor) -> Tensor:
         """The whole block."""
@@ -112,11 +110,15 @@ class MobileNeXt(BaseModule):
 
     Args:
         widen_factor: Factor on the channels of every layer. Defaults to 1.0.
-        attention: Config of the attention module in the 15 full sandglass blocks, ``dict(type='SE', ratio=16)``, or
-            None. Defaults to None.
-        shared: ``'stage'``: one attention module for all blocks of a stage that have the same channels; None: each
-            block has its own. Defaults to None.
-        connections: A 0 or 1 for each of the 15 blocks, in the order of depth: whether it has attention.
+        last_channels: Channels of the last stage. Defaults to None: 1280, and more where ``widen_factor`` is above 1.
+        attention: Config of the attention module, ``dict(type='SE', ratio=16)``, or None. Defaults to None.
+        attention_at: Which depthwise convolution's norm of a block it follows: the ``'last'``, before the addition, or
+            the ``'first'``, before its activation. Defaults to ``'last'``.
+        attention_blocks: ``'full'``: the 15 blocks with both depthwise convolutions; ``'all'``: the 18 with a last
+            one. Defaults to ``'full'``.
+        shared: ``'stage'``: one attention module for all blocks of a stage that have the same channels, the first
+            block's; None: each block has its own. Defaults to None.
+        connections: A 0 or 1 for each block that can have attention, in the order of depth: whether it has.
             Defaults to None, all.
         out_indices: Stages, 0 to 7, whose output is returned. Defaults to (1, 2, 4, 7): strides 4, 8, 16 and 32.
         expansion_indices: Stages with stride 2 whose first block's expansion is returned too: the feature before the
@@ -132,7 +134,7 @@ class MobileNeXt(BaseModule):
         init_cfg: Initialization config. Defaults to None: Kaiming for convolutions, one for norms.
 
     Raises:
-        ValueError: An index out of range.
+        ValueError: An index out of range, an option that is unknown, or attention that doesn't fit.
 
     Shapes:
         (N, 3, H, W) in; a tuple of feature maps out, in the order of depth.
@@ -156,7 +158,10 @@ class MobileNeXt(BaseModule):
     def __init__(
         self,
         widen_factor: float = 1.0,
+        last_channels: int | None = None,
         attention: dict | None = None,
+        attention_at: str = 'last',
+        attention_blocks: str = 'full',
         shared: str | None = None,
         connections: Sequence[int] | None = None,
         out_indices: Sequence[int] = (1, 2, 4, 7),
@@ -186,6 +191,13 @@ class MobileNeXt(BaseModule):
             )
         if frozen_stages not in range(-1, stages + 1):
             raise ValueError(f'{name}: frozen_stages must be -1 to {stages}, got {frozen_stages}')
+        if (attention_at, attention_blocks) not in (('last', 'full'), ('last', 'all'), ('first', 'full')):
+            raise ValueError(
+                f"{name}: attention_at must be 'last' or 'first', and attention_blocks 'full' or, with 'last', 'all'; "
+                f'got {attention_at!r} and {attention_blocks!r}'
+            )
+        if attention is None and (shared is not None or connections is not None):
+            raise ValueError(f'{name}: shared and connections need attention to share and connect')
         self.out_indices = tuple(out_indices)
         self.expansion_indices = tuple(expansion_indices)
         self.frozen_stages = frozen_stages
@@ -195,10 +207,13 @@ class MobileNeXt(BaseModule):
         channels = make_divisible(32 * widen_factor, 8)
         self.stem = ConvModule(3, channels, 3, stride=2, padding=1, **common)
         self.stages = []
-        full_blocks = []  # the stage, the block and its channels
+        places = []
         for index, (waist_factor, width, blocks, stride) in enumerate(self.arch_settings):
             layers = []
-            width = make_divisible(width * widen_factor, 8)
+            if index == stages - 1:
+                width = last_channels or make_divisible(width * max(widen_factor, 1.0), 8)
+            else:
+                width = make_divisible(width * widen_factor, 8)
             for block in range(blocks):
                 block_stride = stride if block == 0 else 1
                 waist = channels // waist_factor
@@ -212,47 +227,21 @@ class MobileNeXt(BaseModule):
                         waist,
                         block_stride,
                         full=full,
-                        attention=None if shared else attention,
                         with_cp=with_cp,
                         **common,
                     )
                 )
-                if full:
-                    full_blocks.append((f'layer{index + 1}', layers[-1], width))
+                if full or (attention_blocks == 'all' and block_stride > 1):
+                    layer, width_there = ('depthwise2', width) if attention_at == 'last' else ('depthwise1', channels)
+                    norm = f'{layer}.{getattr(layers[-1], layer).norm_name}'
+                    places.append(Position(f'layer{index + 1}.{block}.{norm}', width_there, f'layer{index + 1}'))
                 channels = width
             self.stages.append(f'layer{index + 1}')
             self.add_module(self.stages[-1], nn.Sequential(*layers))
-        self._connect(full_blocks, attention, shared, connections, with_cp)
+        if attention is not None:
+            build = gate_builder(attention, places, name, shared, with_cp)
+            insert(self, places, build, shared, connections, name)
         self._freeze_stages()
-
-    def _connect(
-        self,
-        blocks: list[tuple[str, SandglassBlock, int]],
-        attention: dict | None,
-        shared: str | None,
-        connections: Sequence[int] | None,
-        with_cp: bool,
-    ) -> None:
-        name = type(self).__name__
-        if attention is None:
-            if shared is not None or connections is not None:
-                raise ValueError(f'{name}: shared and connections need attention to share and connect')
-            return
-        paths = {id(block): path for path, block in self.named_modules()}
-        names = [paths[id(block)] for _, block, _ in blocks]
-        scheme = check_connections(name, shared, connections, names)
-        check_unshared(name, shared, MODELS.get(attention['type']), with_cp)
-        if shared:
-            widths = [(stage, width) for stage, _, width in blocks]
-            switches = share(self, widths, scheme, lambda width: MODELS.build(dict(in_channels=width, **attention)))
-            for (_, block, _), switch in zip(blocks, switches):
-                block.switch = switch
-        else:
-            for (_, block, _), on in zip(blocks, scheme):
-                block.switch.on = on
-                block.attention = block.attention if on else None
-        self.attention_switches = [block.switch for _, block, _ in blocks]
-        self.attention_blocks = names
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The feature maps of ``expansion_indices`` and ``out_indices``, in the order of depth."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attention import EAN
+from ..insertion import positions
 from ..ops.fold import Vectors, fold
 
 
@@ -45,5 +46,5 @@ def replace_eans(model: nn.Module) -> None:
         for name, child in module.named_children():
             if child in replaced:
                 setattr(module, name, replaced[child])
-        for switch in getattr(module, 'attention_switches', ()):
-            switch.module = replaced.get(switch.module, switch.module)
+    for position in positions(model):
+        position.switch.module = replaced.get(position.switch.module, position.switch.module)

@@ -232,17 +232,19 @@ def insert(
         like = next(iter(model.parameters()), None)
         model.get_submodule(owner).add_module(attribute, module if like is None else module.to(like))
     for place, key, on in zip(places, keys, scheme):
+        place.attention = modules[key][0] if on else None
         place.switch = Switch(modules[key][1] if on else None, on, place.channels)
-        if not on:
-            place.attention = None
+    for place in places:
+        if place.attention is None:
             continue
-        place.attention = modules[key][0]
         owner, path = _owner(model, place.norm)
         norm = model.get_submodule(place.norm)
         place.switch.module.train(norm.training)
         put_behind(norm, place.switch)
         block = model.get_submodule(owner)
-        block.register_forward_pre_hook(Guard(path, place.switch, *_around(block, path)))
+        own = place.attention.rpartition('.')[2] if place.attention == _name(model, place.norm) else None
+        sharing = [other.switch for other in places if other.switch.module is place.switch.module]
+        block.register_forward_pre_hook(Guard(path, place.switch, *_around(block, path), own, sharing))
     mark_ends(places)
     model.attention_positions = [*getattr(model, 'attention_positions', ()), *places]
     return list(places)

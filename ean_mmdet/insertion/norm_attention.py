@@ -21,6 +21,7 @@ The choice, and what it has to stand:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,7 @@ from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..attention import EAN
+from ..attention.base import NotesHooks
 from ..ops import batch_norm_gate
 
 
@@ -53,7 +55,7 @@ class Switch:
         self.first = self.last = False
 
 
-class NormAttention(nn.Module):
+class NormAttention(NotesHooks):
     """A norm, or another module, with attention behind it. Made by :func:`put_behind`, never built.
 
     Attributes:
@@ -220,11 +222,12 @@ def put_behind(module: Any, switch: Switch) -> None:
         )
     module.__class__ = _subclass(plain, activates)
     module.switch = switch
+    module.train(module.training)  # notes its hooks
 
 
 def take_off(module: Any) -> None:
     """Make a module what it was."""
-    del module.switch
+    del module.switch, module.hooked
     module.__class__ = module.plain
 
 
@@ -239,19 +242,46 @@ class Guard:
         folded: Name within the block of the convolution that the norm may be folded into; None where there is none.
         behind: Name within the block of a norm behind the attention, which must not be folded past it into a
             convolution; None where there is none.
+        own: Name of the attention module in the block; None where it is another block's.
+        sharing: The switches of all positions that use that module.
     """
 
-    def __init__(self, path: str, switch: Switch, folded: str | None = None, behind: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        switch: Switch,
+        folded: str | None = None,
+        behind: str | None = None,
+        own: str | None = None,
+        sharing: Sequence[Switch] = (),
+    ) -> None:
         self.path: str = path
         self.switch = switch
         self.folded = folded
         self.behind = behind
+        self.own = own
+        self.sharing = sharing
 
     def __call__(self, block: nn.Module, args: object) -> None:
+        if self.own is not None and block._modules.get(self.own) is not self.switch.module:
+            self.take(block._modules.get(self.own))
         norm = find(block, self.path)
         if not isinstance(norm, NormAttention) or 'forward' in norm.__dict__ or self.behind is not None:
             self.mend(block, norm)
 
+    @torch.compiler.disable
+    def take(self, attention: nn.Module | None) -> None:
+        """Use the module that the block has now.
+
+        Raises:
+            RuntimeError: It has none.
+        """
+        if attention is None:
+            raise RuntimeError(f'{self.own} is gone, but {self.path} needs it; ean_mmdet.detach takes attention off')
+        for switch in self.sharing:
+            switch.module = attention
+
+    @torch.compiler.disable
     def mend(self, block: Any, norm: Any) -> None:
         """Put the attention behind what became of the norm.
 

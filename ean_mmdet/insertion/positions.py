@@ -20,7 +20,7 @@ from .norm_attention import Switch, channels_of
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 # Parts of a block that are no part of its main branch.
-_ASIDE = re.compile(r'(downsample|shortcut|skip|proj|se|se_layer|se_module|attn|attn2|attn3|avd|aa|fc)$')
+_ASIDE = re.compile(r'(downsample|shortcut|skip|proj|se|se_layer|se_module|attn|attn2|attn3|avd|aa|fc|.*_attention)$')
 # What a block with a residual addition has among its attributes, or in the name of its class.
 _ADDS = ('downsample', 'shortcut', 'add', 'add_identity', 'use_add')
 _ADDING = re.compile(r'Bottleneck|Basic(Block)?$|Res(idual)?Block|DarkBlock|PreAct|Dense_?Layer')
@@ -170,7 +170,7 @@ def _in_block(block: nn.Module) -> list[str] | None:
     last = [layers[-1].last]
     if _is_sandglass(layers) or {'f', 'activation'} <= children.keys():  # the latter is torchvision's RegNet
         return last
-    pools = 'cv1' in children and any('Pool' in type(child).__name__ for child in children.values())  # YOLO's SPPF
+    pools = any(isinstance(part, nn.MaxPool2d) for part in block.modules())  # YOLO's SPP and SPPF
     adds = adding or any(hasattr(block, name) for name in _ADDS)
     return last if adds and not pools and len(layers) > 1 and children.keys() & {'conv1', 'cv1', 'conv_1'} else None
 

@@ -13,8 +13,8 @@ from mmengine.dist import all_reduce_params
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..backbones import set_connections
 from ..errors import InputError
+from ..insertion import set_connections
 
 
 class SchemeEvaluator:

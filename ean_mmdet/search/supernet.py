@@ -11,8 +11,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..backbones import set_connections, switches
 from ..errors import InputError
+from ..insertion import positions, set_connections
 from .split import split_training_data
 
 
@@ -37,7 +37,7 @@ class SupernetHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Switch the model's blocks."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        set_connections(model, self.scheme(runner.iter, len(switches(model)[1])))
+        set_connections(model, self.scheme(runner.iter, len(positions(model))))
 
 
 def supernet_config(config: Config, share: float = 0.1, seed: int = 0) -> Config:

@@ -8,9 +8,10 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
+from ean_mmdet import positions
 from ean_mmdet.attention import DIA, EAN
-from ean_mmdet.backbones import set_connections, switches
 from ean_mmdet.checkpoint import load_weights
+from ean_mmdet.insertion import set_connections
 
 RESNET = dict(type='mmdet.ResNet', depth=50, base_channels=8, norm_eval=False)
 WITH = dict(type='WithAttention', backbone=RESNET, attention=dict(type='EAN', groups=4))
@@ -41,7 +42,7 @@ def gates(backbone):
 
 
 def blocks_of(config):
-    return len(switches(build(config))[1])
+    return len(positions(build(config)))
 
 
 def image():
@@ -67,8 +68,9 @@ def test_all_ones_unshared_is_what_there_was(config):
 def test_blocks_of_a_stage_share_the_very_same_parameters(config):
     backbone = build(config, shared='stage')
     assert len(gates(backbone)) == STAGES[config['type']]
-    own = [key for key in backbone.state_dict() if 'attention' in key or '.ean' in key]
-    assert own and all(key.startswith('layer') and '_attention' in key.split('.')[0] for key in own)
+    # each stage's is the first block's
+    own = {key.rpartition('_attention.')[0] for key in backbone.state_dict() if '_attention.' in key}
+    assert len(own) == STAGES[config['type']] and all(key.split('.')[1] == '0' for key in own if 'layer1' in key)
     uses = []
     for gate in gates(backbone):
         gate.register_forward_hook(lambda module, *_: uses.append(module))
@@ -87,7 +89,7 @@ def test_a_scheme_equals_the_supernet_switched_to_it(config, shared):
         built = evaluated(build(config, shared=shared, connections=scheme))
         missing, unexpected = built.load_state_dict(supernet.state_dict(), strict=False)
         assert not missing  # what isn't used isn't built
-        assert all('attention' in key or '.ean' in key for key in unexpected)
+        assert all('_attention.' in key for key in unexpected)
         set_connections(supernet, scheme)
         for a, b in zip(supernet(image()), built(image())):
             assert torch.equal(a, b)
@@ -127,9 +129,9 @@ def test_copies_and_pickles_have_their_own(config):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(connections=[1, 0]), r'connections must have a 0 or 1 for each of the \d+ blocks \(layer1.*got 2'),
+        (dict(connections=[1, 0]), r'connections must have a 0 or 1 for each of the \d+ positions \(layer1.*got 2'),
         (dict(connections='ones', value=2), 'connections must be 0 or 1 each'),
-        (dict(connections='ones', value=0), 'connections are all 0; .* take the plain backbone'),
+        (dict(connections='ones', value=0), 'connections are all 0; .* take the plain one'),
         (dict(shared='network'), "shared must be None or 'stage', got 'network'"),
     ],
 )
@@ -144,7 +146,7 @@ def test_bad_schemes(config, options, message):
 def test_a_scheme_needs_attention():
     with pytest.raises(ValueError, match='shared and connections need attention'):
         MODELS.build(dict(type='MobileNeXt', connections=[1] * 15))
-    with pytest.raises(ValueError, match='0 parts of ResNet have attention that can be connected'):
+    with pytest.raises(ValueError, match='ResNet has 0 positions with attention, the scheme 1 numbers'):
         set_connections(MODELS.build(RESNET), [1])
     with pytest.raises(ValueError, match='AN takes no in_channels'):
         MODELS.build(dict(WITH, attention=dict(type='AN')))
@@ -167,11 +169,11 @@ def test_stages_of_other_backbones():
     shared = dict(type='WithAttention', attention=dict(type='SE', ratio=4), shared='stage')
     net = MODELS.build(dict(shared, backbone=dict(type='mmpretrain.EfficientNet', arch='b0')))
     names = [name for name, module in net.named_modules() if hasattr(module, 'gate_layers')]
-    assert 'layers_1_attention_32' in names or 'layers_1_attention' in names
-    assert len(names) < len(switches(net)[1]) == 16
+    assert names[0] == 'layers.2.0.expand_conv.bn_attention'
+    assert len(names) < len(positions(net)) == 15
     net = MODELS.build(dict(shared, backbone=dict(type='mmpretrain.VGG', depth=11)))
     assert [n for n, m in net.named_modules() if hasattr(m, 'gate_layers')] == [
-        f'features_attention_{width}' for width in (64, 128, 256, 512)
+        f'features.{index}.conv_attention' for index in (0, 2, 4, 7)
     ]
 
 

@@ -39,8 +39,8 @@ def test_keys_are_those_of_resnet_and_ean():
     plain = set(MODELS.build(dict(type='mmdet.ResNet', depth=50)).state_dict())
     added = set(build(50).state_dict()) - plain
     assert set(build(50).state_dict()) >= plain
-    assert {key.rsplit('.', 2)[1] for key in added} == {'ean'}
-    assert 'layer1.0.ean.alpha' in added
+    assert {key.rsplit('.', 2)[1] for key in added} == {'bn3_attention'}
+    assert 'layer1.0.bn3_attention.alpha' in added
 
 
 @pytest.mark.parametrize('depth', [18, 50])
@@ -57,7 +57,12 @@ def test_is_resnet_with_a_gate_before_the_addition(depth):
         if depth == 50:
             out = block.norm3(block.conv3(out.relu()))
         shortcut = block.downsample(x) if block.downsample is not None else x
-        torch.testing.assert_close(block(x), (block.ean(out) + shortcut).relu(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            block(x),
+            (block.get_submodule(f'bn{2 if depth == 18 else 3}_attention')(out) + shortcut).relu(),
+            rtol=1e-5,
+            atol=1e-6,
+        )
 
 
 @pytest.mark.parametrize('depth', [18, 50])
@@ -148,7 +153,7 @@ def test_ean_is_a_plugin_of_mmdetections_resnet():
     plugins = [dict(cfg=dict(type='EAN', groups=64), position='after_conv3')]
     resnet = MODELS.build(dict(type='mmdet.ResNet', depth=50, plugins=plugins))
     ours = build(50)
-    ours.load_state_dict(resnet.state_dict())
+    ours.load_state_dict({key.replace('.ean.', '.bn3_attention.'): v for key, v in resnet.state_dict().items()})
     resnet.eval()
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():

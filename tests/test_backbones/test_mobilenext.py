@@ -5,6 +5,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
+from ean_mmdet import attach, positions
 from ean_mmdet.attention import EAN
 from ean_mmdet.backbones.mobilenext import SandglassBlock
 
@@ -42,8 +43,33 @@ def test_attention_sits_in_the_fifteen_full_blocks():
     backbone = build()
     blocks = [module for module in backbone.modules() if isinstance(module, SandglassBlock)]
     assert len(blocks) == 20
-    assert sum(isinstance(block.attention, EAN) for block in blocks) == 15
-    assert all((block.attention is not None) == (block.depthwise1 is not None) for block in blocks)
+    for block in blocks:
+        assert any(isinstance(module, EAN) for module in block.modules()) == (block.depthwise1 is not None)
+    assert len(positions(backbone)) == 15
+
+
+def test_attention_at_the_first_norm_and_in_all_blocks():
+    first = build('MobileNeXt', attention=dict(type='CA', ratio=16), attention_at='first')
+    assert len(positions(first)) == 15 and positions(first)[0].norm == 'layer1.0.depthwise1.bn'
+    assert round((count(first) + HEAD) / 1e6, 4) == 4.3864  # the paper's Table 3, 4.39 M
+    # between norm and activation
+    seen = {}
+    module = first.layer2[0].depthwise1
+    module.bn_attention.register_forward_hook(lambda _, args, output: seen.update(x=args[0], y=output))
+    out = first.eval().layer2[0].depthwise1(torch.randn(1, 96, 8, 8))
+    assert (seen['x'] < 0).any()
+    torch.testing.assert_close(out, seen['y'].clamp(0, 6))
+    everywhere = build('MobileNeXt', attention=dict(type='SE', ratio=16), attention_blocks='all')
+    assert len(positions(everywhere)) == 18
+    with pytest.raises(ValueError, match="attention_at must be 'last' or 'first', and attention_blocks 'full' or"):
+        build(attention_at='first', attention_blocks='all')
+
+
+def test_the_same_positions_by_attach():
+    plain, ours = build('MobileNeXt'), build()
+    report = attach(plain, 'EAN')
+    assert [p.norm for p in report.positions] == [p.norm for p in positions(ours)]
+    assert report.change < 1e-5 and list(plain.state_dict()) == list(ours.state_dict())
 
 
 def test_outputs():
@@ -78,7 +104,7 @@ def test_ssdlite_taps():
 @pytest.mark.parametrize('widen_factor', [0.25, 0.5, 1.4])
 def test_widen_factor(widen_factor):
     (out,) = build(widen_factor=widen_factor, out_indices=(7,)).eval()(torch.rand(1, 3, 32, 32))
-    assert out.shape == (1, int(1280 * widen_factor), 1, 1)
+    assert out.shape == (1, max(1280, int(1280 * widen_factor)), 1, 1)
 
 
 @pytest.mark.parametrize('frozen_stages', [-1, 0, 3, 8])

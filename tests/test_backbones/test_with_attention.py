@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ean_mmdet import positions
 from ean_mmdet.attention import EAN, SE
 
 SSD_VGG = dict(type='mmdet.SSDVGG', depth=16, with_last_pool=False, ceil_mode=True, out_feature_indices=(22, 34))
@@ -39,12 +40,12 @@ PLACES = [
     (dict(type='mmpretrain.Res2Net', depth=50), 16, 'layer1.0.bn3', 256),
     (dict(type='mmdet.RegNet', arch='regnetx_400mf'), 22, 'layer1.0.bn3', 32),
     (dict(type='mmpretrain.RegNet', arch='regnetx_400mf'), 22, 'layer1.0.bn3', 32),
-    (dict(type='mmdet.MobileNetV2'), 17, 'layer1.0.depthwise_conv.bn', 32),
-    (dict(type='mmpretrain.MobileNetV2'), 17, 'layer1.0.conv.0.bn', 32),
-    (dict(type='mmpretrain.MobileNetV3', arch='small'), 11, 'layer1.depthwise_conv.bn', 16),
+    (dict(type='mmdet.MobileNetV2'), 16, 'layer2.0.expand_conv.bn', 96),
+    (dict(type='mmpretrain.MobileNetV2'), 16, 'layer2.0.conv.0.bn', 96),
+    (dict(type='mmpretrain.MobileNetV3', arch='small'), 10, 'layer2.expand_conv.bn', 72),
     (dict(type='mmpretrain.ShuffleNetV2', widen_factor=0.5), 16, 'layers.0.0.branch2.2.bn', 24),
-    (dict(type='mmdet.EfficientNet', arch='b0'), 16, 'layers.1.0.depthwise_conv.bn', 32),
-    (dict(type='mmpretrain.EfficientNet', arch='b0'), 16, 'layers.1.0.depthwise_conv.bn', 32),
+    (dict(type='mmdet.EfficientNet', arch='b0'), 15, 'layers.2.0.expand_conv.bn', 96),
+    (dict(type='mmpretrain.EfficientNet', arch='b0'), 15, 'layers.2.0.expand_conv.bn', 96),
     (dict(type='mmpretrain.EfficientNet', arch='es'), 18, 'layers.1.0.conv1.bn', 96),
     (dict(type='mmpretrain.DenseNet', arch='121'), 58, 'stages.0.block.0.conv2', 32),
     (CSP_NANO, 8, 'stage1.1.blocks.0.conv2.bn', 16),
@@ -113,11 +114,8 @@ def test_auto_place(config, number, first, channels):
         nn.init.zeros_(attention.alpha)
         nn.init.constant_(attention.delta, 100)
     assert_same(outputs(backbone, x), expected)
-    assert sum(hook_of(m) is not None for m in backbone.modules()) == number
-
-
-def hook_of(module):
-    return next((hook for hook in module._forward_hooks.values() if type(hook).__name__ == 'AfterHook'), None)
+    found = positions(backbone)
+    assert [(p.norm, p.channels) for p in found[:1]] == [(first, channels)] and len(found) == number
 
 
 def test_attention_is_applied_where_it_stands():
@@ -128,9 +126,8 @@ def test_attention_is_applied_where_it_stands():
     backbone.layer2[0].bn2.register_forward_hook(lambda m, args, out: seen.update(out=out.clone()), prepend=False)
     backbone.layer2[0].conv2.register_forward_hook(lambda m, args, out: seen.update(conv=out.clone()))
     outputs(backbone, x)
-    norm = nn.functional.batch_norm(
-        seen['conv'], backbone.layer2[0].bn2.running_mean, backbone.layer2[0].bn2.running_var
-    )
+    bn = backbone.layer2[0].bn2
+    norm = nn.functional.batch_norm(seen['conv'], bn.running_mean, bn.running_var)
     torch.testing.assert_close(seen['out'], backbone.layer2[0].bn2_attention(norm))
 
 
@@ -149,20 +146,23 @@ def test_patterns():
     [
         (
             dict(after='layer1.0.bn9'),
-            r"no module of ResNet matches after='layer1.0.bn9'; near names are .*layer1\.0\.bn",
+            r"no module of ResNet matches 'layer1.0.bn9'; near names are .*layer1\.0\.bn",
         ),
-        (dict(after='qqq'), r"matches after='qqq'; it has names as .*layer4\.1\.bn2"),
-        (dict(after=['layer1.0.bn1', 'layer[9].*']), r"matches after='layer\[9\]"),
+        (dict(after='qqq'), r"matches 'qqq'; it has names as .*layer4\.1\.bn2"),
+        (dict(after=['layer1.0.bn1', 'layer[9].*']), r"matches 'layer\[9\]"),
         (dict(after='layer(1'), 'is no regular expression'),
         (dict(after='layer1'), r"cannot tell how many channels 'layer1' \(ResLayer\) gives"),
         (
             dict(attention=dict(type='EAN', groups=48)),
-            r"EAN cannot follow 'layer1.0.bn2', which gives 8 channels: .*groups can be one of \[1, 2, 4, 8\]",
+            r"attention cannot follow 'layer1.0.bn2', which gives 8 channels: .*groups can be one of \[1, 2, 4, 8\]",
         ),
-        (dict(attention=dict(type='CA', ratio=32)), "CA cannot follow 'layer1.0.bn2', which gives 8 channels"),
+        (
+            dict(attention=dict(type='CA', ratio=32)),
+            "attention cannot follow 'layer1.0.bn2', which gives 8 channels: CA",
+        ),
         (
             dict(backbone=dict(type='mmpretrain.LeNet5')),
-            "after='auto' knows no position in LeNet5, only in the blocks of VGG, ResNet.* as features",
+            "'auto' knows no position in LeNet5, only in the blocks of VGG, ResNet.* as features",
         ),
         (
             dict(backbone=dict(type='WithAttention', backbone=SMALL, attention=dict(type='SE', ratio=4))),

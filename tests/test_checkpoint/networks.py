@@ -197,7 +197,7 @@ class PublicMobileNeXt(nn.Module):
         features = [nn.Sequential(*stem)]
         self.ends = []
         for reduction, channels, blocks, stride in self.stages:
-            outputs = divisible(channels * width, 8)
+            outputs = divisible(channels * (max(width, 1) if channels == 1280 else width), 8)
             for block in range(blocks):
                 first = stride if block == 0 else 1
                 alone = blocks == 1 and stride == 1

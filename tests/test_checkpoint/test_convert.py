@@ -20,7 +20,7 @@ CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 def small_ssdlite(backbone: str, **kwargs) -> Config:
     name = 'ssdlite320_ean_mobilenext_voc' if backbone == 'EANMobileNeXt' else 'ssdlite320_mobilenext_voc'
     config = Config.fromfile(ROOT / f'configs/{name}.py')
-    config.model.backbone.widen_factor = 0.25
+    config.model.backbone.update(widen_factor=0.25, last_channels=320)
     config.model.neck.update(in_channels=(144, 320), out_channels=(144, 320, 64, 64, 64, 64))
     config.model.bbox_head.in_channels = (144, 320, 64, 64, 64, 64)
     config.model.update(kwargs)

@@ -99,10 +99,10 @@ def test_backbone_of_an_mmpretrain_classifier(kind, kwargs, tmp_path, mmpretrain
 
 def test_whole_mmpretrain_classifier(tmp_path, mmpretrain_scope):
     backbone = dict(type='MobileNeXt', widen_factor=0.25, out_indices=(7,))
-    plain = train_a_little(MODELS.build(classifier(backbone, 320)))
+    plain = train_a_little(MODELS.build(classifier(backbone, 1280)))
     path = save(tmp_path / 'plain.pth', plain)
     for dtype in DTYPES:
-        network = warm_started(classifier(mobilenext(out_indices=(7,)), 320), path, dtype)
+        network = warm_started(classifier(mobilenext(out_indices=(7,)), 1280), path, dtype)
         assert_same_outputs(network, plain.to(dtype))
 
 

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 def test_predicts(head):
     """Stock MMDetection's ``SSDHead`` does too, since the import."""
     model = Config.fromfile(ROOT / 'configs/ssdlite320_ean_mobilenext_voc.py').model
-    model.backbone.widen_factor = 0.25
+    model.backbone.update(widen_factor=0.25, last_channels=320)
     model.neck.update(in_channels=(144, 320), out_channels=(144, 320, 64, 64, 64, 64))
     model.bbox_head.type = head
     model.bbox_head.in_channels = (144, 320, 64, 64, 64, 64)

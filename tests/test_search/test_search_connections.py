@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 
-from ean_mmdet.backbones import set_connections, switches
 from ean_mmdet.errors import InputError
+from ean_mmdet.insertion import positions, set_connections
 from ean_mmdet.search import SplitDataset, SupernetHook, supernet_config
 from ean_mmdet.search.evaluation import reestimate_norms
 from tests.conftest import ROOT
@@ -71,7 +71,7 @@ def test_a_classifier(tmp_path, run_tool):
     config = tmp_path / 'small.py'
     config.write_text(
         f'_base_ = {classes.filename!r}\n'
-        'model = dict(backbone=dict(widen_factor=0.25), head=dict(in_channels=320))\n'
+        'model = dict(backbone=dict(widen_factor=0.25, last_channels=320), head=dict(in_channels=320))\n'
         f'data = dict(data_root={str(tmp_path / "cifar")!r})\n'
         'train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, dataset=data)\n'
         'val_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, dataset=data)\n'
@@ -117,11 +117,11 @@ def test_two_processes_draw_the_same_scheme(tiny, tmp_path, run_tool):
         'import os\n'
         'from mmengine.hooks import Hook\n'
         'from mmengine.registry import HOOKS\n'
-        'from ean_mmdet.backbones import switches\n'
+        'from ean_mmdet import positions\n'
         '@HOOKS.register_module()\n'
         'class NoteScheme(Hook):\n'
         '    def after_train_iter(self, runner, *args, **kwargs):\n'
-        '        scheme = "".join(str(int(s.on)) for s in switches(runner.model.module)[1])\n'
+        '        scheme = "".join(str(int(p.switch.on)) for p in positions(runner.model))\n'
         f'        with open({str(tmp_path)!r} + "/rank" + os.environ["RANK"], "a") as file:\n'
         '            print(scheme, file=file)\n'
     )
@@ -176,7 +176,7 @@ def test_the_published_schemes():
     for name in ('sge', 'dia', 'ean'):
         config = Config.fromfile(ROOT / f'configs/search/{name}_r50_found_imagenet.py')
         backbone = MODELS.build(config.model.backbone)
-        scheme = ''.join(str(int(switch.on)) for switch in switches(backbone)[1])
+        scheme = ''.join(str(int(position.switch.on)) for position in positions(backbone))
         assert scheme == ('1001011010011011' if name == 'sge' else '1100011110010011')
         set_connections(backbone, [1, 0] * 8)
 

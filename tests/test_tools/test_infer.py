@@ -73,7 +73,7 @@ def test_category_ids_are_the_data_sets(trained, tiny, sample_data, tmp_path, ru
 def test_a_checkpoint_of_another_width_is_refused(tool, trained, tiny, sample_data, tmp_path, run_tool):  # noqa: F811
     """Its counters of batches fit, and nothing else does."""
     config = Config.fromfile(tiny)
-    config.model.backbone.widen_factor = 0.5
+    config.model.backbone.update(widen_factor=0.5, last_channels=640)
     channels = (144, 288, 640, 64)
     config.model.neck.update(in_channels=channels[:3], out_channels=channels)
     config.model.bbox_head.in_channels = channels

@@ -29,7 +29,7 @@ def classifier(tmp_path_factory):
     path = folder / 'classifier.py'
     path.write_text(
         f"""_base_ = {str(ROOT / 'configs/pretrain/ean_mobilenext_cifar10.py')!r}
-model = dict(backbone=dict(widen_factor=0.25), head=dict(in_channels=320))
+model = dict(backbone=dict(widen_factor=0.25, last_channels=320), head=dict(in_channels=320))
 train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, dataset=dict(data_root={str(folder)!r}))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root={str(folder)!r}))
 test_dataloader = val_dataloader

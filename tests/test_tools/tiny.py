@@ -14,7 +14,7 @@ def write_config(folder: Path, data: Path, iterations: int = 6) -> Path:
 data_root = {str(data) + '/'!r}
 level_channels = (72, 144, 320, 64)
 model = dict(
-    backbone=dict(widen_factor=0.25),
+    backbone=dict(widen_factor=0.25, last_channels=320),
     neck=dict(in_channels=level_channels[:3], out_channels=level_channels),
     bbox_head=dict(in_channels=level_channels),
     test_cfg=dict(score_thr=0.0, max_per_img=20),

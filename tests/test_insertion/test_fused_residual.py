@@ -1,4 +1,4 @@
-"""The tail of a residual block in one operation: the same results, gradients and keys as the ordinary path."""
+"""The end of a residual block in one operation: the same results, gradients and keys as the ordinary path."""
 
 import copy
 import sys
@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import turn_on_activation_checkpointing
 from torch import nn
 
+from ean_mmdet import attach
 from ean_mmdet.attention import EAN
 from ean_mmdet.backbones import EANMobileNeXt, EANResNet, MobileNeXt
 from ean_mmdet.backbones.ean_resnet import EANBasicBlock, EANBottleneck
@@ -17,7 +18,11 @@ from ean_mmdet.backbones.mobilenext import SandglassBlock
 from ean_mmdet.ops import norm_gate_cpp
 from tests.reference import plain_ean
 
-EAN_AT = {EANBottleneck: 'after_conv3', EANBasicBlock: 'after_conv2'}
+NAMES = {
+    EANBottleneck: ('conv3', 'bn3'),
+    EANBasicBlock: ('conv2', 'bn2'),
+    SandglassBlock: ('depthwise2.conv', 'depthwise2.bn'),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +70,15 @@ def scatter(module):
 
 def without_ean(module):
     plain = copy.deepcopy(module)
-    for parent in list(plain.modules()):
+    replace_eans(plain, PlainEAN)
+    return plain
+
+
+def replace_eans(module, build):
+    for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, EAN):
-                setattr(parent, name, PlainEAN(child))
-    return plain
+                setattr(parent, name, build(child))
 
 
 def assert_same(fused, plain, x):
@@ -90,35 +99,28 @@ def assert_same(fused, plain, x):
 @pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock])
 def test_resnet_block(operations, block_type, downsample, with_cp):
     width = 16 * block_type.expansion
-    plugins = [
-        dict(cfg=dict(type='ContextBlock', ratio=0.5), position=EAN_AT[block_type]),
-        dict(cfg=dict(type='EAN', groups=4), position=EAN_AT[block_type]),
-    ]
     shortcut = nn.Sequential(nn.Conv2d(8, width, 1, 2, bias=False), nn.BatchNorm2d(width)) if downsample else None
     block = block_type(
         8 if downsample else width,
         16,
         stride=1 + downsample,
         downsample=shortcut,
-        plugins=plugins,
+        plugins=[dict(cfg=dict(type='ContextBlock', ratio=0.5), position=f'after_{NAMES[block_type][0]}')],
         with_cp=with_cp,
     )
+    attach(block, 'EAN', NAMES[block_type][1], keep_function=False, groups=4)
     scatter(block).train()
     x = torch.randn(2, 8 if downsample else width, 10, 9, dtype=torch.float64, requires_grad=True)
     assert_same(block, without_ean(block), x)
-    assert set(operations) == {(False, True, 'relu')}  # the other plugin stands between the norm and EAN
+    assert set(operations) == {(True, False, None)}  # the other plugin stands behind EAN
 
 
 def make_block(block_type):
     """A block with EAN, and the names of its last convolution and norm."""
-    if block_type is SandglassBlock:
-        block = block_type(24, 24, 8, attention=dict(type='EAN', groups=4))
-        names = 'depthwise2.conv', 'depthwise2.bn'
-    else:
-        plugins = [dict(cfg=dict(type='EAN', groups=4), position=EAN_AT[block_type])]
-        block = block_type(24, 24 // block_type.expansion, plugins=plugins)
-        names = tuple(name + EAN_AT[block_type][-1] for name in ('conv', 'bn'))
-    return scatter(block).eval(), *names
+    widths = (24, 8) if block_type is SandglassBlock else (24 // block_type.expansion,)
+    block = block_type(24, *widths)
+    attach(block, 'EAN', NAMES[block_type][1], keep_function=False, groups=4)
+    return scatter(block).eval(), *NAMES[block_type]
 
 
 norm_gate, ean_gate = (sys.modules[f'ean_mmdet.ops.{name}'] for name in ('norm_gate', 'ean_gate'))
@@ -161,7 +163,7 @@ def test_running_statistics_as_pytorch_updates_them(block_type):
 
 @BLOCKS
 def test_what_is_fused_has_no_hooks_and_no_other_class(operations, block_type):
-    """Hooks see what they always saw, and other norms compute what they compute."""
+    """A hook on the norm sees norm and attention, one on the EAN the EAN alone; other norms compute what they do."""
     x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
     block, _, norm = make_block(block_type)
     expected = block(x)
@@ -171,13 +173,16 @@ def test_what_is_fused_has_no_hooks_and_no_other_class(operations, block_type):
     seen = {}
     handle = block.get_submodule(norm).register_forward_hook(lambda module, args, y: seen.update(norm=y))
     torch.testing.assert_close(block(x), expected)
-    assert operations.pop() == (False, *last)
-    normed = seen['norm'].clone()
+    assert operations.pop() == (True, False, None)
+    gated = seen['norm'].clone()
     with torch.no_grad():
         torch.testing.assert_close(block(x), expected)
-    torch.testing.assert_close(seen['norm'], normed)  # not written over
-    operations.clear()
+    torch.testing.assert_close(seen['norm'], gated)  # not written over
     handle.remove()
+    block.eval()
+    torch.testing.assert_close(block(x), expected)
+    assert operations.pop() == (True, *last)
+    operations.clear()
 
     (ean,) = (module for module in block.modules() if isinstance(module, EAN))
     handle = ean.register_forward_hook(lambda module, args, y: seen.update(args=args, gated=y))
@@ -185,9 +190,13 @@ def test_what_is_fused_has_no_hooks_and_no_other_class(operations, block_type):
     assert operations.pop() == (False, False, None)
     torch.testing.assert_close(seen['gated'], PlainEAN(ean)(*seen['args']))
     handle.remove()
+    block.eval()
 
     class Norm(nn.BatchNorm2d):
-        """As SyncBatchNorm and quantization's norms are: a batch norm that isn't PyTorch's own."""
+        """As SyncBatchNorm and quantization's norms are: a batch norm that computes its own."""
+
+        def forward(self, x):
+            return super().forward(x)
 
     owner, _, name = norm.rpartition('.')
     other = Norm(24).double().eval()
@@ -203,7 +212,14 @@ def test_a_replaced_activation_is_what_is_computed(operations, block_type):
     block.relu = nn.SiLU()
     x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
     torch.testing.assert_close(block(x), without_ean(block)(x))
-    assert operations == [(False, False, None)]
+    assert operations == [(True, False, None)]
+    # hooks on the block's own
+    block, _, _ = make_block(block_type)
+    calls = []
+    block.relu.register_forward_hook(lambda *_: calls.append(1))
+    block(x)
+    assert len(calls) == {EANBottleneck: 3, EANBasicBlock: 2}[block_type]
+    assert operations[-1] == (True, False, None)
 
 
 @BLOCKS
@@ -212,13 +228,13 @@ def test_a_subclass_of_ean_is_called_as_any_module(operations, block_type):
         def forward(self, x):
             return 2 * super().forward(x)
 
+    def twice(ean):
+        built = Twice(24, groups=4).double()
+        built.load_state_dict(ean.state_dict())
+        return built
+
     block, _, _ = make_block(block_type)
-    for parent in list(block.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, EAN):
-                twice = Twice(24, groups=4).double()
-                twice.load_state_dict(child.state_dict())
-                setattr(parent, name, twice)
+    replace_eans(block, twice)
     x = torch.randn(2, 24, 9, 8, dtype=torch.float64)
     assert block(x).isfinite().all()
     assert operations == [(False, False, None)]
@@ -289,9 +305,10 @@ def test_checkpointing_of_the_ean_alone(block_type):
 @pytest.mark.parametrize('block_type', [EANBottleneck, EANBasicBlock])
 def test_a_block_without_ean_at_its_end_takes_the_ordinary_path(operations, block_type):
     width = 16 * block_type.expansion
+    position = f'after_{NAMES[block_type][0]}'
     plugins = [
-        dict(cfg=dict(type='EAN', groups=4), position=EAN_AT[block_type]),
-        dict(cfg=dict(type='ContextBlock', ratio=0.5), position=EAN_AT[block_type]),
+        dict(cfg=dict(type='EAN', groups=4), position=position),
+        dict(cfg=dict(type='ContextBlock', ratio=0.5), position=position),
     ]
     block = scatter(block_type(width, 16, plugins=plugins))
     x = torch.randn(1, width, 6, 6, dtype=torch.float64, requires_grad=True)
@@ -325,7 +342,7 @@ def test_resnet(operations, arguments):
 @pytest.mark.parametrize('depth', [34, 50])
 def test_resnet_keys_and_initialization(depth):
     ours, theirs = EANResNet(depth), ResNet(depth)
-    keys = [key for key in ours.state_dict() if '.ean.' not in key]
+    keys = [key for key in ours.state_dict() if '_attention.' not in key]
     assert keys == list(theirs.state_dict())
     last = f'bn{2 if depth == 34 else 3}.weight'
     for backbone, zero in ((ours, True), (EANResNet(depth, zero_init_residual=False), False)):
@@ -337,7 +354,8 @@ def test_resnet_keys_and_initialization(depth):
 @pytest.mark.parametrize('with_cp', [False, True])
 @pytest.mark.parametrize(('in_channels', 'stride'), [(24, 1), (24, 2), (16, 1)])
 def test_sandglass_block(operations, in_channels, stride, with_cp):
-    block = SandglassBlock(in_channels, 24, 8, stride, attention=dict(type='EAN', groups=4), with_cp=with_cp)
+    block = SandglassBlock(in_channels, 24, 8, stride, with_cp=with_cp)
+    attach(block, 'EAN', 'depthwise2.bn', keep_function=False, groups=4)
     scatter(block).train()
     x = torch.randn(2, in_channels, 9, 8, dtype=torch.float64, requires_grad=True)
     assert_same(block, without_ean(block), x)
@@ -365,7 +383,8 @@ def test_backbone_compiles_without_a_graph_break_and_exports(backbone_type, argu
 
 def test_block_in_the_compilers_own_code():
     torch.compiler.reset()
-    block = EANBottleneck(16, 4, plugins=[dict(cfg=dict(type='EAN', groups=4), position='after_conv3')])
+    block = EANBottleneck(16, 4)
+    attach(block, 'EAN', 'bn3', keep_function=False, groups=4)
     scatter(block).float().eval()
     x = torch.randn(1, 16, 6, 6)
     torch.testing.assert_close(torch.compile(block, fullgraph=True)(x), block(x), rtol=1e-4, atol=1e-4)
