@@ -1,10 +1,11 @@
 """Which of MMDetection's configs train and predict without a compiled mmcv: the table in docs/mmcv_ops.md.
 
-    python -W ignore tests/supported/mmdet_configs.py [FOLDER …] > table.md
+    python -W ignore tests/supported/mmdet_configs.py > table.md
 
 One config of every folder, the smallest by its name, on the CPU, each in a process of its own: the model without its
 pretrained weights and with at most 100 proposals or queries, two random images of 128 × 128, one training step (SGD)
-and one prediction. Some need more: `pip install lap scikit-image 'transformers<5'`; language models are random here.
+and one prediction. Some need more: `pip install lap scikit-image transformers==4.40.2`; language models are random.
+What is done is kept in the folder of the logs, so that a second call goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -167,17 +167,16 @@ def step(path: Path) -> dict:
     """Train and predict once."""
     torch.manual_seed(0)
     np.random.seed(0)
-    result = dict(config=str(path.relative_to(CONFIGS)), train='', predict='')
     calls = count_calls()
     config = Config.fromfile(path)
     if 'model' not in config:
-        return dict(result, train='no model: a base of other configs', predict='no model: a base of other configs')
+        return dict(train='no model: bases of other configs', predict='–')
     init_default_scope('mmdet')
     MessageHub.get_instance('check').update_info('iter', 0)  # a runner's, which YOLOX asks
     with tempfile.TemporaryDirectory() as folder:
         language = random_bert(Path(folder)) if 'language_model' in config.model else ''
         shrink(config.model, language)
-        return dict(result, **run_model(config.model, calls))
+        return run_model(config.model, calls)
 
 
 def run_model(config: dict, calls: Counter) -> dict:
@@ -186,14 +185,12 @@ def run_model(config: dict, calls: Counter) -> dict:
         model = revert_sync_batchnorm(MODELS.build(config))
     result: dict = dict(parameters=sum(p.numel() for p in model.parameters()))
     for name, run in (('train', train), ('predict', predict)):
-        start = time.monotonic()
         try:
             result[name] = run(model, copy.deepcopy(training if name == 'train' else testing))
         except Exception as error:
             result[name] = f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
             traceback.print_exc()
-        result[f'{name}_s'] = round(time.monotonic() - start, 1)
-    return dict(result, operators=sorted(calls), peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    return dict(result, operators=sorted(calls))
 
 
 def train(model: torch.nn.Module, data: object) -> str:
@@ -215,7 +212,7 @@ def predict(model: torch.nn.Module, data: object) -> str:
     return 'yes' if len(results) else 'no results'
 
 
-def in_process(path: Path, limit: float, log: Path) -> dict:
+def in_process(path: Path, limit: int, log: Path) -> dict:
     """``step`` in a child, whose end or death is the result."""
     read, write = os.pipe()
     child = os.fork()
@@ -224,32 +221,44 @@ def in_process(path: Path, limit: float, log: Path) -> dict:
         with log.open('w') as stream:
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         try:
             result = step(path)
         except BaseException as error:
             traceback.print_exc()
             message = f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
-            result = dict(config=str(path.relative_to(CONFIGS)), train=message, predict=message)
+            result = dict(train=message, predict=message)
         os.write(write, json.dumps(result).encode())
         os._exit(0)
     os.close(write)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
-    signal.alarm(int(limit))
     with os.fdopen(read) as stream:
         text = stream.read()
-    signal.alarm(0)
     _, status = os.waitpid(child, 0)
-    if text:
-        return json.loads(text)
-    message = f'stopped after {limit:.0f} s or killed (status {status})'
-    return dict(config=str(path.relative_to(CONFIGS)), train=message, predict=message)
+    message = f'ended by signal {status & 127}' if status & 127 != signal.SIGKILL else f'more than {limit} s of a CPU'
+    result = json.loads(text) if text else dict(train=message, predict=message)
+    return dict(result, config=str(path.relative_to(CONFIGS)))
+
+
+def table(results: dict[str, dict]) -> str:
+    rows = [
+        '| folder | config | trains | predicts | operators of mmcv that it called | parameters, M |',
+        '| --- | --- | --- | --- | --- | ---: |',
+    ]
+    for folder, result in sorted(results.items()):
+        operators = ', '.join(result.get('operators', []))
+        rows.append(
+            f'| {folder} | {Path(result["config"]).stem} | {result["train"]} | {result["predict"]} | {operators} '
+            f'| {result.get("parameters", 0) / 1e6:.1f} |'
+        )
+    trains, predicts = (sum(result[key] == 'yes' for result in results.values()) for key in ('train', 'predict'))
+    return '\n'.join([*rows, '', f'{len(results)} folders: {trains} train, {predicts} predict.'])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
-    parser.add_argument('folders', nargs='*', help='folders of MMDetection, or single configs (default: all folders)')
-    parser.add_argument('--limit', type=float, default=600, help='seconds that a config may take')
-    parser.add_argument('--logs', type=Path, default=Path('work_dirs/mmdet_configs'), help='what each one printed')
+    parser.add_argument('configs', nargs='*', help='configs to take in place of the smallest ones, as FOLDER/NAME.py')
+    parser.add_argument('--limit', type=int, default=300, help='seconds of a CPU that a config may take')
+    parser.add_argument('--logs', type=Path, default=Path('work_dirs/mmdet_configs'), help='logs and what is done')
     args = parser.parse_args()
     extension = sys.modules['mmcv._ext'].__file__
     if not Path(extension).is_relative_to(Path(ean_mmdet.__file__).parent):
@@ -257,22 +266,18 @@ def main() -> None:
     logs = args.logs.resolve()
     logs.mkdir(parents=True, exist_ok=True)
     os.chdir(CONFIGS.parent)  # some configs name others by their path
-    folders = args.folders or sorted(path.name for path in CONFIGS.iterdir() if path.name != '_base_' and path.is_dir())
-    print('| folder | config | trains | predicts | operators of mmcv that it called | parameters, M | s | MiB |')
-    print('| --- | --- | --- | --- | --- | ---: | ---: | ---: |', flush=True)
-    done = Counter()
-    for folder in folders:
-        path = CONFIGS / folder if folder.endswith('.py') else choose(CONFIGS / folder)
-        result = in_process(path, args.limit, logs / f'{folder.replace("/", "-")}.log')
-        done['trains'] += result['train'] == 'yes'
-        done['predicts'] += result['predict'] == 'yes'
-        print(
-            f'| {folder} | {Path(result["config"]).name} | {result["train"]} | {result["predict"]} '
-            f'| {", ".join(result.get("operators", []))} | {result.get("parameters", 0) / 1e6:.1f} '
-            f'| {result.get("train_s", 0) + result.get("predict_s", 0):.1f} | {result.get("peak_mib", 0)} |',
-            flush=True,
-        )
-    print(f'\n{len(folders)} folders; {done["trains"]} train, {done["predicts"]} predict', flush=True)
+    kept = logs / 'results.json'
+    results = json.loads(kept.read_text()) if kept.is_file() else {}
+    chosen = {config.split('/')[0]: CONFIGS / config for config in args.configs}
+    folders = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_')
+    for number, folder in enumerate(folders, 1):
+        if folder in results and folder not in chosen:
+            continue
+        path = chosen.get(folder) or choose(CONFIGS / folder)
+        results[folder] = in_process(path, args.limit, logs / f'{folder}.log')
+        kept.write_text(json.dumps(results, indent=1, sort_keys=True))
+        print(f'[{number}/{len(folders)}] {folder}: {results[folder]["train"]}', file=sys.stderr, flush=True)
+    print(table(results))
 
 
 if __name__ == '__main__':
