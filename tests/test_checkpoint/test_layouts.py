@@ -73,7 +73,6 @@ def deep(kind: str) -> dict:
         (lambda: TIMM('resnet50d'), deep('ResNetV1d')),
         (lambda: TIMM('seresnet50'), deep('SEResNet')),
         (lambda: TIMM('resnest50d'), deep('ResNeSt')),
-        (lambda: TIMM('res2net50d'), dict(type='mmdet.Res2Net', depth=50, scales=4, base_width=26)),
     ],
 )
 def test_the_same_features(make, config):
