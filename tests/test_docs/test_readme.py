@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import get_torchvision_models
 
+from ean_mmdet import positions
 from ean_mmdet.attention import EAN
 from ean_mmdet.hooks.frozen_attention import frozen_attention
 from tests.conftest import ROOT
@@ -62,10 +63,16 @@ def test_a_plain_resnet_50_with_attention_computes_what_it_did(text, resnet50, t
     assert frozen_attention(backbone, [dict(lr=0.1, params=list(backbone.parameters()))]) is None
 
 
-def test_the_other_blocks_run(tmp_path):
+def test_the_other_blocks_run(monkeypatch):
+    resnet50 = torchvision.models.resnet50
+    monkeypatch.setattr(torchvision.models, 'resnet50', lambda weights: resnet50())  # nothing is downloaded
     rest = [block for block in BLOCKS if not any(text in block for text in ('_base_ =', 'position=', 'WarmStart'))]
-    names: dict = {}
+    models = []
     for block in rest:
+        names: dict = {}
         exec(block, names)
-    assert names['gate'](torch.rand(1, 256, 7, 7)).shape == (1, 256, 7, 7)
-    assert any(isinstance(module, EAN) for module in MODELS.build(names['backbone']).modules())
+        models.append(names['model'])
+    attached, config = models
+    assert len(positions(attached)) == 16
+    backbone = {key: value for key, value in config['backbone'].items() if key != '_delete_'}
+    assert any(isinstance(module, EAN) for module in MODELS.build(backbone).modules())
