@@ -20,8 +20,8 @@ def resnet(tmp_path_factory) -> str:
     return str(path)
 
 
-def build(checkpoint=None, **config) -> nn.Module:
-    init = checkpoint and dict(type='Pretrained', checkpoint=checkpoint)
+def build(checkpoint=None, keep_function=True, **config) -> nn.Module:
+    init = checkpoint and dict(type='Pretrained', checkpoint=checkpoint, keep_function=keep_function)
     network = MODELS.build(dict(depth=50, base_channels=8, stem_channels=8, init_cfg=init, **config))
     network.init_weights()
     return network
@@ -65,8 +65,9 @@ def test_trained_attention_may_be_frozen(tmp_path):
 
 
 def test_random_attention_in_a_pretrained_network(resnet):
-    text = line(build(resnet, type='mmdet.ResNet', plugins=SE, frozen_stages=1))
+    text = line(build(resnet, keep_function=False, type='mmdet.ResNet', plugins=SE, frozen_stages=1))
     assert text.startswith('3 of 16 ') and 'random weights in a network that is otherwise pretrained' in text
+    assert 'constant map of 0.5' in line(build(resnet, type='mmdet.ResNet', plugins=SE, frozen_stages=1))
     # from scratch, what is frozen is the user's business
     assert line(build(type='mmdet.ResNet', plugins=SE, frozen_stages=1)) is None
 
