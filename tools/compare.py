@@ -22,6 +22,7 @@ from ean_mmdet.evaluation import comparison, trials, variants
 from ean_mmdet.evaluation.estimate import estimate
 from ean_mmdet.evaluation.page import Section, page
 from ean_mmdet.evaluation.pictures import figure_url
+from ean_mmdet.evaluation.results import tested_shape
 from ean_mmdet.files import make_folder, write_text, write_whole
 from ean_mmdet.table import Table
 
@@ -153,8 +154,7 @@ def costs(made: Sequence[variants.Variant]) -> dict[str, dict[str, str]]:
 
     found = {}
     for variant in made:
-        shape = engine.input_shape(variant.config)
-        complexity = count_model(engine.build_model(variant.config), shape).count()
+        complexity = count_model(engine.build_model(variant.config), tested_shape(variant.config)).count()
         found[variant.name] = {
             'params': f'{complexity.params:,}',
             'operations': f'{complexity.operations / 1e6:,.1f} M',

@@ -17,7 +17,7 @@ from ..analysis.complexity import count_model
 from ..checkpoint import latest_checkpoint, load_whole
 from ..datasets.config_parts import is_classifier
 from ..datasets.pipeline import preprocess, read_image
-from ..engine import build_model, check_buildable, input_shape, load_config
+from ..engine import build_model, check_buildable, load_config
 from ..errors import InputError
 from ..table import Table
 from .classification import Classified, read_classified
@@ -26,7 +26,7 @@ from .errors import KINDS, error_kinds
 from .matching import Matches, class_precisions, confusion, match, mistakes
 from .page import Section, page
 from .pictures import bars, confusion_figure, figure_url, image_url, precision_figure, side_by_side
-from .results import Truth, config_truth, read_detections, read_info
+from .results import Truth, config_truth, read_detections, read_info, tested_shape
 from .runs import Run, choose_metric, flat_settings, read_run, short_names
 
 MOST_DETECTIONS = (
@@ -227,8 +227,8 @@ def _setup(run: Run, settings: Settings) -> Section:
             versions.append((package, version(package)))
         except PackageNotFoundError:
             continue
-    complexity = count_model(build_model(config), input_shape(config)).count()
-    height, width = input_shape(config)
+    height, width = tested_shape(config)
+    complexity = count_model(build_model(config), (height, width)).count()
     rows = [
         ('parameters', complexity.params),
         ('operations', f'{complexity.operations / 1e9:.3f} G at {height} × {width}'),

@@ -20,6 +20,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 
 from ..datasets.config_parts import scope_of
+from ..engine import input_shape
 from ..errors import InputError
 from ..files import write_text
 from .matching import Detections
@@ -201,6 +202,15 @@ def build_dataset(config: Config) -> Any:
     """The test set of a config of any OpenMMLab library."""
     with DefaultScope.overwrite_default_scope(scope_of(config)):
         return DATASETS.build(config.test_dataloader.dataset)
+
+
+def tested_shape(config: Config) -> tuple[int, int]:
+    """Height and width of the images that a config tests on: of its pipeline, else those of the first image."""
+    try:
+        return input_shape(config)
+    except InputError:
+        height, width = build_dataset(config)[0]['inputs'].shape[-2:]
+        return int(height), int(width)
 
 
 def _truth(ids: list, paths: list[Path], classes: list[str], categories: list[int], objects: list[tuple]) -> Truth:

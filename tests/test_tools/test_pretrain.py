@@ -1,6 +1,7 @@
 """From pretraining to detection on the command line: a classifier, its checkpoint, a detector that starts from it."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -55,6 +56,22 @@ def test_test_evaluates_a_classifier(pretrained, classifier, tmp_path, run_tool)
     assert len(entries) == 20 * 5 and {entry['image_id'] for entry in entries} == set(range(20))
     assert all(0 <= entry['category_id'] < 10 for entry in entries)
     assert len(list((tmp_path / 'pictures').glob('*.png'))) == 20
+
+
+def test_the_report_of_a_classifier(pretrained, classifier, run_tool):
+    work_dir = pretrained.parent
+    out = work_dir / 'predictions.json'
+    result = run_tool('test.py', classifier, pretrained, '--work-dir', work_dir / 'test', '--out', out)
+    top1 = float(re.search(r'accuracy/top1: ([\d.]+)', result.stdout + result.stderr)[1])
+    run_tool('report.py', work_dir, '--base', classifier)
+    text = (work_dir / 'report.html').read_text()
+    assert f'top-1 {top1:.2f}%, top-5' in text
+    for heading in ('Classes', 'Confusion', 'Best and worst images'):
+        assert f'>{heading}</h2>' in text
+    assert 'Surest mistakes' in text and text.count('data:image/jpeg;base64,') >= 8
+    out.write_text(out.read_text().replace('"image_id": 3,', '"image_id": 4,'))
+    wrong = run_tool('report.py', work_dir, check=False)
+    assert wrong.returncode == 2 and 'is not of the 20 images of the test set' in wrong.stderr
 
 
 def test_test_time_augmentation(pretrained, classifier, tmp_path, run_tool):
