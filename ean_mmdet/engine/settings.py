@@ -306,6 +306,11 @@ def _default_hooks() -> frozenset[str]:
 def _takes_no(kind: str, setting: str, known: Iterable[str] | None) -> str:
     known = set(known or ()) - BY_BUILDER
     hint = did_you_mean(setting, known, cutoff=0.7) or (f'; it takes {", ".join(sorted(known))}' if known else '')
+    if setting == 'plugins':
+        hint = (
+            f"; attention goes into it by backbone=dict(_delete_=True, type='WithAttention', "
+            f"backbone=dict(type='{kind}', …), attention=dict(type=…))"
+        )
     return f'{kind} takes no argument {setting!r}{hint}'
 
 

@@ -127,6 +127,10 @@ def test_what_a_module_of_ones_own_reads_passes(tmp_path, monkeypatch):
             {'model.backbone.foo': 1},
             r"model\.backbone: ResNet takes no argument 'foo'; it takes avg_down, base_channels",
         ),
+        (
+            {'model.backbone': dict(_delete_=True, type='MobileNetV2', plugins=[])},
+            r"model\.backbone: MobileNetV2 takes no argument 'plugins'; attention goes into it by .*'WithAttention'",
+        ),
         # a name that stands in the libraries' source, so that it isn't told before building
         ({'model.backbone.type': 'Resnet'}, r'model\.backbone: there is no Resnet; did you mean ResNet\?'),
         (
