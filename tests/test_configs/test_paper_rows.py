@@ -1,6 +1,7 @@
-"""Every config of the papers' rows builds and takes a training step on random images."""
+"""Every config of the papers' rows builds, takes a training step on random images, saves and loads."""
 
 import ast
+import io
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_rows_are_two_settings_on_the_plain_one(name):
 
 
 @pytest.mark.parametrize('name', FILES)
-def test_builds_and_trains_a_step(name):
+def test_trains_a_step_saves_and_loads(name, monkeypatch):
     torch.manual_seed(0)
     config = Config.fromfile(FILES[name])
     config.model.data_preprocessor.pop('batch_augments', None)  # YOLOX enlarges its images
@@ -73,6 +74,17 @@ def test_builds_and_trains_a_step(name):
     before = [p.detach().clone() for p in model.backbone.parameters()]
     torch.optim.SGD(model.parameters(), lr=0.01).step()
     assert any(not torch.equal(old, p) for old, p in zip(before, model.backbone.parameters()))
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    for layer in (nn.Conv2d, nn.Linear):  # no initial weights, which take time
+        monkeypatch.setattr(layer, 'reset_parameters', lambda self: None)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        loaded = build_model(config)
+        loaded.load_state_dict(torch.load(file, weights_only=True))
+        with torch.no_grad():
+            outputs = [net.eval().extract_feat(data['inputs']) for net in (model, loaded)]
+    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
 
 
 def test_what_yolox_reads():
