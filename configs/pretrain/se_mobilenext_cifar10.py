@@ -1,3 +1,4 @@
 _base_ = ['./mobilenext_cifar10.py', '../_base_/attention/se_ratio16.py']
 
-model = dict(backbone=dict(attention={{_base_.attention}}))
+# In all 18 blocks that have a last depthwise convolution: the paper's counts.
+model = dict(backbone=dict(attention={{_base_.attention}}, attention_blocks='all'))

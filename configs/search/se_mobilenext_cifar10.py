@@ -1,3 +1,3 @@
 _base_ = '../pretrain/se_mobilenext_cifar10.py'
 
-model = dict(backbone=dict(shared='stage'))
+model = dict(backbone=dict(attention_blocks='full', shared='stage'))

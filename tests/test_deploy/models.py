@@ -75,7 +75,8 @@ def last_layers(head):
 def ssdlite(tiny, name):
     config = Config.fromfile(tiny)
     config.model.backbone = dict(
-        type='MobileNeXt', widen_factor=0.25, last_channels=320, out_indices=(7,), expansion_indices=(3, 5), attention=gate(name),
+        type='MobileNeXt', widen_factor=0.25, last_channels=320, out_indices=(7,), expansion_indices=(3, 5),
+        attention=gate(name),
         shared='stage' if name == 'DIA' else None,
     )  # fmt: skip
     return config, (96, 96)

@@ -45,7 +45,8 @@ def test_1_a_checkpoint_of_another_width(config, trained, tmp_path, run_tool):
     wide.write_text(
         f'_base_ = {str(config)!r}\n'
         'channels = (144, 288, 640, 64)\n'
-        'model = dict(backbone=dict(widen_factor=0.5, last_channels=640), neck=dict(in_channels=channels[:3], out_channels=channels),\n'
+        'model = dict(backbone=dict(widen_factor=0.5, last_channels=640),\n'
+        '    neck=dict(in_channels=channels[:3], out_channels=channels),\n'
         '    bbox_head=dict(in_channels=channels))\n'
     )
     result = run_tool('test.py', wide, trained / 'iter_6.pth', '--work-dir', tmp_path, check=False)
