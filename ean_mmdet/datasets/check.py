@@ -179,8 +179,9 @@ def _check_annotations(
     elif isinstance(dataset, XMLDataset) and classes is not None:
         checked.boxes, lost, examples, names = lost_objects(held.loaded, held.kept, classes)
         unknown = [name for name in names if name not in classes]
-        misspelt = any(near_names(name, unknown, 1) for name in classes if name not in names)
-        # a class without a box is normal in a small set
+        # a class without a box is normal in a small set; one that differs in case or blanks alone is a wrong name
+        spelt = {name.strip().lower() for name in unknown}
+        misspelt = any(name.strip().lower() in spelt for name in classes if name not in names)
         if unknown and (not checked.kept or misspelt):
             raise class_error(split, held.file, classes, sorted(names))
         _note_unknown(unknown, examples)

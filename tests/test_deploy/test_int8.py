@@ -5,6 +5,7 @@ import onnx
 import pytest
 import torch
 from mmengine.registry import MODELS
+from PIL import Image
 
 from ean_mmdet.deploy import export_onnx, load_exported, to_deploy
 from ean_mmdet.deploy.int8 import calibration_images, quantize
@@ -34,7 +35,7 @@ def test_eight_bits(mode, tmp_path):
     assert ('ConvInteger' if mode == 'dynamic' else 'QuantizeLinear') in kinds
 
 
-def test_eight_bits_need_images(tmp_path):
+def test_eight_bits_need_images(tmp_path, capfd):
     with pytest.raises(ValueError, match=r"mode must be one of .*, got 'int4'"):
         quantize(tmp_path / 'x.onnx', tmp_path / 'y.onnx', 'int4')
     with pytest.raises(ValueError, match='static quantization needs inputs to calibrate on'):
@@ -42,5 +43,8 @@ def test_eight_bits_need_images(tmp_path):
     with pytest.raises(InputError, match='holds no image; images end in'):
         calibration_images(tmp_path, 4)
     for i in range(10):
-        (tmp_path / f'{i}.jpg').touch()
+        Image.new('RGB', (8, 8)).save(tmp_path / f'{i}.jpg')
     assert [path.stem for path in calibration_images(tmp_path, 5)] == ['0', '2', '4', '6', '8']
+    (tmp_path / '4.jpg').write_bytes(b'')
+    assert [path.stem for path in calibration_images(tmp_path, 5)] == ['0', '2', '6', '8']
+    assert 'left out: ' in capfd.readouterr().err
