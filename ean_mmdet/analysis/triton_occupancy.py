@@ -1,4 +1,4 @@
-"""What the compiler says of the Triton kernels, on any machine: registers, spills and occupancy."""
+"""What can be known of the Triton kernels on any machine: registers, spills, occupancy, and memory moved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ MAPS = ('z', 'y', 'residual', 'grad', 'sign', 'dz', 'dresidual')
 # Of a multiprocessor: threads, registers, programs, and bytes of shared memory by compute capability.
 THREADS, REGISTERS, PROGRAMS = 2048, 65536, 32
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
-PROGRAMS_OF_DEVICE = 264  # two on every multiprocessor of an H100
+# Of an H100: two programs on every multiprocessor, and three quarters of the L2 cache.
+PROGRAMS_OF_DEVICE = 264
+CACHED_BYTES = (50 << 20) * 3 // 4
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ def compile_kernels(
     """
     compiled = []
     for maps in (1, 2):
-        plan = make_plan(torch.Size(shape), channels_last, maps, PROGRAMS_OF_DEVICE)
+        plan = make_plan(torch.Size(shape), channels_last, maps, PROGRAMS_OF_DEVICE, CACHED_BYTES // dtype.itemsize)
         tile = dict(CHANNELS_LAST=channels_last, PLANES=plan.planes, PIXELS=plan.pixels, ALIGN=plan.align)
-        whole = dict(NORM=True, WHOLE=plan.whole)
+        whole = dict(NORM=True, WHOLE=plan.whole, TURNS=plan.turns)
         chosen: tuple[tuple[Any, dict], ...] = (
             (kernels.forward_kernel, dict(whole, RELU=True)),
             (kernels.moments_kernel, {}),
@@ -118,3 +120,50 @@ def _ptxas(ptx: str, capability: int) -> tuple[int, int]:
     spills = re.findall(r'(\d+) bytes spill (?:stores|loads)', output)
     (registers,) = re.findall(r'Used (\d+) registers', output)
     return int(registers), sum(map(int, spills))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes between an H100's memory and its cache, in maps of the shape.
+
+    Attributes:
+        name: The pass.
+        least: Every map read or written once.
+        planned: By the plan, where a second read finds in the cache what fits there.
+        plain: What one kernel for batch norm, addition and ReLU, without EAN, moves by the same rule.
+    """
+
+    name: str
+    least: float
+    planned: float
+    plain: float
+
+
+def traffic(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool) -> list[Traffic]:
+    """Estimate what the passes of a map behind a batch norm, with residual and ReLU, move.
+
+    Args:
+        shape: (N, C, H, W).
+        dtype: The map's type.
+        channels_last: The map's layout.
+    """
+    size = torch.Size(shape)
+    pixels = shape[2] * shape[3]
+    passes = []
+    # forward z is read for the sums and again, with the residual, for the result; backward the gradient, z and the
+    # output are read for the sums and again, and two gradients are written
+    for name, maps, again, others in (('forward', 1, 1, 2), ('backward', 2, 3, 2)):
+        plan = make_plan(size, channels_last, maps, PROGRAMS_OF_DEVICE, CACHED_BYTES // dtype.itemsize)
+        least = again + others
+        alone = plan.splits == 1
+        under_way = (plan.programs * plan.planes * pixels if alone else size.numel()) * again * dtype.itemsize
+        second = 0.0 if plan.whole and alone else again * _missed(under_way)
+        passes.append(Traffic(name, least, least + second, least))
+        both = least + again * _missed(size.numel() * again * dtype.itemsize)
+        passes.append(Traffic(f'{name}, training', least, both, both))
+    return passes
+
+
+def _missed(under_way: int) -> float:
+    """The share of a second read that isn't in the cache any more."""
+    return max(0.0, 1 - CACHED_BYTES / under_way)

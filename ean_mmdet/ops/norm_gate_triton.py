@@ -16,7 +16,7 @@ from .norm_gate_triton_kernels import (
     moments_kernel,
     sums_kernel,
 )
-from .norm_gate_triton_plan import Plan, make_plan, programs
+from .norm_gate_triton_plan import Plan, cached_bytes, make_plan, programs
 
 __all__ = ['INTERPRETED', 'IN_PLACE', 'MIN_CAPABILITY', 'backward', 'forward']
 
@@ -43,9 +43,9 @@ def forward(
     with torch.cuda.device_of(z):
         if plan.splits == 1 and not norm.training:
             moments = scale.new_empty(2, samples, channels)
-            forward_kernel[(plan.blocks,)](
-                z, residual, y, moments, scale, shift, *norm[:5], eps, planes, channels, len(scale), pixels, relu,
-                norm.present, plan.whole, *tile, num_warps=plan.warps,
+            forward_kernel[(plan.programs,)](
+                z, residual, y, moments, scale, shift, *norm[:5], eps, plan.blocks, planes, channels, len(scale),
+                pixels, relu, norm.present, plan.whole, plan.turns, *tile, num_warps=plan.warps,
             )  # fmt: skip
             return y, moments, batch
         grid = plan.blocks, plan.splits
@@ -83,9 +83,9 @@ def backward(
     with torch.cuda.device_of(z):
         if plan.splits == 1 and not norm.training:
             sums = scale.new_empty(4, planes)
-            backward_kernel[(plan.blocks,)](
-                grad, z, y, dz, dresidual, moments, sums, *constants, planes, channels, len(scale), pixels,
-                norm.present, plan.whole, *tile, num_warps=plan.warps,
+            backward_kernel[(plan.programs,)](
+                grad, z, y, dz, dresidual, moments, sums, *constants, plan.blocks, planes, channels, len(scale), pixels,
+                norm.present, plan.whole, plan.turns, *tile, num_warps=plan.warps,
             )  # fmt: skip
             dnorm = _of_norm(sums, samples, channels) if norm.present else None
         else:
@@ -107,7 +107,7 @@ def backward(
 
 def _plan(z: Tensor, maps: int) -> tuple[Plan, tuple[bool, int, int, int]]:
     channels_last = not z.is_contiguous()
-    plan = make_plan(z.shape, channels_last, maps, programs(z.device))
+    plan = make_plan(z.shape, channels_last, maps, programs(z.device), cached_bytes(z.device) // z.element_size())
     return plan, (channels_last, plan.planes, plan.pixels, plan.align)
 
 

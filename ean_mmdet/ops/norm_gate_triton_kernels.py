@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 # No specialization on sizes: what the compiler needs to know of them is in ALIGN.
-SIZES = ['planes', 'samples', 'channels', 'shared', 'pixels', 'split_pixels']
+SIZES = ['blocks', 'planes', 'samples', 'channels', 'shared', 'pixels', 'split_pixels']
 
 
 @triton.jit
@@ -138,14 +138,15 @@ def _gate_all(
         _gate(_read(z, offsets, mask, False), offsets, mask, mean, slope, shift, mu, a, b, residual, y, RELU)
 
 
-@triton.jit(do_not_specialize=SIZES)
-def forward_kernel(
+@triton.jit
+def _forward_block(
+    program,
     z, residual, y, moments, scale, shift, norm_weight, norm_bias, norm_mean, norm_var, norm_eps, eps,
     planes, channels, shared, pixels, RELU: tl.constexpr, NORM: tl.constexpr, WHOLE: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Moments and gate of one block of planes."""
-    plane, channel, valid, start = _planes(tl.program_id(0), planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
+    plane, channel, valid, start = _planes(program, planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
     scales, shifts, _, mu, a, b = _channel_numbers(
         channel, valid, shared, scale, shift, norm_weight, norm_bias, norm_mean, norm_var, norm_eps, NORM
     )
@@ -167,6 +168,28 @@ def forward_kernel(
         )  # fmt: skip
     tl.store(moments + plane, mean, valid)
     tl.store(moments + planes + plane, var, valid)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def forward_kernel(
+    z, residual, y, moments, scale, shift, norm_weight, norm_bias, norm_mean, norm_var, norm_eps, eps,
+    blocks, planes, channels, shared, pixels, RELU: tl.constexpr, NORM: tl.constexpr, WHOLE: tl.constexpr,
+    TURNS: tl.constexpr, CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Moments and gate of every block of planes; programs take large ones in turns, see the plan."""
+    if not TURNS:  # a loop takes registers
+        _forward_block(
+            tl.program_id(0),
+            z, residual, y, moments, scale, shift, norm_weight, norm_bias, norm_mean, norm_var, norm_eps, eps,
+            planes, channels, shared, pixels, RELU, NORM, WHOLE, CHANNELS_LAST, PLANES, PIXELS, ALIGN,
+        )  # fmt: skip
+    else:
+        for program in range(tl.program_id(0), blocks, tl.num_programs(0)):
+            _forward_block(
+                program,
+                z, residual, y, moments, scale, shift, norm_weight, norm_bias, norm_mean, norm_var, norm_eps, eps,
+                planes, channels, shared, pixels, RELU, NORM, WHOLE, CHANNELS_LAST, PLANES, PIXELS, ALIGN,
+            )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -290,14 +313,15 @@ def _gradients_all(
         _write_gradient(stopped, centered, gated, du, offsets, mask, a, slope, du_mean, linear, constant, dz, dresidual)
 
 
-@triton.jit(do_not_specialize=SIZES)
-def backward_kernel(
+@triton.jit
+def _backward_block(
+    program,
     grad, z, sign, dz, dresidual, moments, sums, scale, shift, norm_weight, norm_bias, norm_mean, norm_var, norm_eps,
     eps, planes, channels, shared, pixels, NORM: tl.constexpr, WHOLE: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one block of planes; those of the parameters, a plane's share each, into ``sums`` (4, planes)."""
-    plane, channel, valid, start = _planes(tl.program_id(0), planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
+    plane, channel, valid, start = _planes(program, planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
     scales, shifts, inverse, mu, a, b = _channel_numbers(
         channel, valid, shared, scale, shift, norm_weight, norm_bias, norm_mean, norm_var, norm_eps, NORM
     )
@@ -328,6 +352,28 @@ def backward_kernel(
         )  # fmt: skip
     dweight, dbias, dscale, dshift = _contributions(a1, a2, b1, b2, mean, mu, inverse, a, scales, rstd, eps)
     _write_contributions(sums, plane, planes, valid, dweight, dbias, dscale, dshift)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def backward_kernel(
+    grad, z, sign, dz, dresidual, moments, sums, scale, shift, norm_weight, norm_bias, norm_mean, norm_var, norm_eps,
+    eps, blocks, planes, channels, shared, pixels, NORM: tl.constexpr, WHOLE: tl.constexpr,
+    TURNS: tl.constexpr, CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Gradients of every block of planes; programs take large ones in turns, see the plan."""
+    if not TURNS:  # a loop takes registers
+        _backward_block(
+            tl.program_id(0),
+            grad, z, sign, dz, dresidual, moments, sums, scale, shift, norm_weight, norm_bias, norm_mean, norm_var,
+            norm_eps, eps, planes, channels, shared, pixels, NORM, WHOLE, CHANNELS_LAST, PLANES, PIXELS, ALIGN,
+        )  # fmt: skip
+    else:
+        for program in range(tl.program_id(0), blocks, tl.num_programs(0)):
+            _backward_block(
+                program,
+                grad, z, sign, dz, dresidual, moments, sums, scale, shift, norm_weight, norm_bias, norm_mean, norm_var,
+                norm_eps, eps, planes, channels, shared, pixels, NORM, WHOLE, CHANNELS_LAST, PLANES, PIXELS, ALIGN,
+            )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=SIZES)

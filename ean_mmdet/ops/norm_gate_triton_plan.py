@@ -2,8 +2,9 @@
 
 A program takes a block of planes (one sample's one channel each) as a tile of planes by pixels. Planes that fit one
 tile are read once. Larger ones are read twice, for the sums and for the result; the second read goes backwards, through
-what the first left in the L2 cache. Where there are too few blocks of planes to fill the GPU, programs share the pixels
-of a block, and the two passes become two kernels.
+what the first left in the L2 cache. So that it finds it there, no more programs run at a time than have their planes in
+the cache together, and each takes several blocks in turn. Where there are too few blocks of planes to fill the GPU,
+programs share the pixels of a block, and the two passes become two kernels.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Plan(NamedTuple):
     """Pixels of a tile."""
     blocks: int
     """Blocks of planes."""
+    programs: int
+    """Programs that take all blocks, in turns where there are fewer of them."""
     splits: int
     """Programs that share a block."""
     split_pixels: int
@@ -44,10 +47,23 @@ class Plan(NamedTuple):
     warps: int
     """Warps of a program."""
 
+    @property
+    def turns(self) -> bool:
+        """Whether a program takes more than one block."""
+        return self.programs < self.blocks
+
 
 @cache
-def make_plan(shape: torch.Size, channels_last: bool, maps: int, programs: int) -> Plan:
-    """Cut a map of ``shape`` up for a GPU that ``programs`` programs keep busy; a tile is one of ``maps`` maps."""
+def make_plan(shape: torch.Size, channels_last: bool, maps: int, programs: int, cached: int) -> Plan:
+    """Cut a map of ``shape`` up for a GPU.
+
+    Args:
+        shape: (N, C, H, W).
+        channels_last: The map's layout.
+        maps: Maps that a tile holds, 1 forward and 2 backward.
+        programs: Programs that keep the GPU busy.
+        cached: Elements that its L2 cache holds for the second read.
+    """
     samples, channels, height, width = shape
     pixels = height * width
     all_pixels = triton.next_power_of_2(pixels)
@@ -70,11 +86,18 @@ def make_plan(shape: torch.Size, channels_last: bool, maps: int, programs: int) 
         # Where half the device would stay idle, enough parts to fill it twice, of four tiles at least.
         if 2 * blocks(planes) <= programs:
             splits = max(1, min(2 * programs // blocks(planes), pixels // (4 * tile), MAX_SPLITS))
+    turns = 1
+    if not whole and splits == 1:
+        # z forward; the gradient, z and the output backward. A quarter of the programs at least, or too few loads are
+        # under way.
+        read = planes * pixels * (1 if maps == 1 else 3)
+        turns = triton.cdiv(blocks(planes), max(cached // read, programs // 4, 1))
     split_pixels = triton.cdiv(triton.cdiv(pixels, tile), splits) * tile
     return Plan(
         planes=planes,
         pixels=tile,
         blocks=blocks(planes),
+        programs=triton.cdiv(blocks(planes), turns),
         splits=triton.cdiv(pixels, split_pixels),
         split_pixels=split_pixels,
         whole=whole,
@@ -87,3 +110,9 @@ def make_plan(shape: torch.Size, channels_last: bool, maps: int, programs: int) 
 def programs(device: torch.device) -> int:
     """Programs that keep a device busy: two on every multiprocessor."""
     return 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 8
+
+
+@cache
+def cached_bytes(device: torch.device) -> int:
+    """Bytes of a device's L2 cache that the planes under way may take: three quarters."""
+    return torch.cuda.get_device_properties(device).L2_cache_size * 3 // 4 if device.type == 'cuda' else 1 << 20

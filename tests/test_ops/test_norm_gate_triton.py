@@ -16,7 +16,7 @@ from ean_mmdet.ops import norm_gate
 from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, make_inputs
 
 triton = pytest.importorskip('triton')
-from ean_mmdet.analysis.triton_occupancy import compile_kernels, missing  # noqa: E402
+from ean_mmdet.analysis.triton_occupancy import compile_kernels, missing, traffic  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton, self_check  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton_plan as plans  # noqa: E402
 from tests.test_ops.test_batch_norm_gate import assert_equals_reference, make  # noqa: E402
@@ -48,6 +48,7 @@ def small_tiles(monkeypatch):
     for name, value in (('TILE', 128), ('LARGE_TILE', 256), ('WHOLE_TILE', 256), ('CHANNELS', 16), ('MIN_CHANNELS', 4)):
         monkeypatch.setattr(plans, name, value)
     monkeypatch.setattr(norm_gate_triton, 'programs', lambda device: 8)
+    monkeypatch.setattr(norm_gate_triton, 'cached_bytes', lambda device: 8192)
     plans.make_plan.cache_clear()
     yield
     plans.make_plan.cache_clear()
@@ -69,9 +70,10 @@ def test_in_the_interpreter():
 @pytest.mark.parametrize('maps', [1, 2])
 @pytest.mark.parametrize('layout', FORMATS)
 def test_the_shapes_take_every_path(small_tiles, layout, maps):
-    made = [plans.make_plan(torch.Size(shape), layout == 'channels_last', maps, 8) for shape in SHAPES]
+    made = [plans.make_plan(torch.Size(shape), layout == 'channels_last', maps, 8, 2048) for shape in SHAPES]
     assert {(plan.whole, plan.splits > 1) for plan in made} == {(True, False), (False, False), (False, True)}
     assert any(plan.planes > 1 for plan in made) or maps == 2
+    assert any(plan.programs < plan.blocks for plan in made)
     assert any(plan.splits * plan.split_pixels > height * width for plan, (*_, height, width) in zip(made, SHAPES))
     assert {plan.align for plan in made} >= {1, 8 if layout == 'channels_last' else 16}
 
@@ -220,13 +222,15 @@ def test_plan_covers_every_pixel_and_plane():
     for shape in ((1, 1, 1, 1), (8, 256, 200, 304), (1, 3, 1000, 1000), (32, 960, 10, 10), (2, 2048, 25, 38)):
         for channels_last in (False, True):
             for maps in (1, 2):
-                plan = plans.make_plan(torch.Size(shape), channels_last, maps, 264)
+                plan = plans.make_plan(torch.Size(shape), channels_last, maps, 264, 10 << 20)
                 samples, channels, height, width = shape
                 planes_of_a_sample = channels if channels_last else samples * channels
                 assert plan.blocks * plan.planes >= (samples if channels_last else 1) * planes_of_a_sample
                 assert plan.splits * plan.split_pixels >= height * width > (plan.splits - 1) * plan.split_pixels
                 assert plan.split_pixels % plan.pixels == 0 or plan.splits == 1
                 assert plan.whole == (plan.pixels >= height * width and plan.splits == 1) or not plan.whole
+                assert plan.programs == plan.blocks or not plan.whole
+                assert plan.programs <= plan.blocks <= plan.programs * -(-plan.blocks // plan.programs)
                 assert plan.warps & (plan.warps - 1) == 0 and 1 <= plan.warps <= 32
 
 
@@ -238,3 +242,13 @@ def test_passes_its_self_check(layout, direction, monkeypatch):
     norm = 'training' if layout == 'contiguous' else 'evaluation'
     variant = self_check.Variant(direction, torch.float16, layout == 'channels_last', norm, True, True)
     assert self_check.check(norm_gate_triton, variant, torch.device(DEVICE)) is None
+
+
+def test_planes_under_way_fit_the_cache():
+    """At twice 256 × 200 × 304 all planes together are 125 MB, and an H100's cache holds 50."""
+    forward, *_ = traffic((2, 256, 200, 304), torch.float32, False)
+    assert forward.planned == forward.least == 3
+    _, _, backward, _ = traffic((2, 256, 200, 304), torch.bfloat16, False)
+    assert backward.planned == backward.least == 5
+    plan = plans.make_plan(torch.Size((2, 256, 200, 304)), False, 1, 264, (50 << 20) * 3 // 16)
+    assert plan.turns and plan.programs * 200 * 304 * 4 < 50 << 20 and plan.programs >= 66
