@@ -83,7 +83,7 @@ def test_whole_detectors_find_the_same_boxes(make, size, steps, tmp_path):
     torch.save(dict(meta=meta, state_dict=plain.state_dict(), optimizer={}), tmp_path / 'plain.pth')
 
     report = convert_checkpoint(str(tmp_path / 'plain.pth'), str(tmp_path / 'ean.pth'), config)
-    assert report.match.source == 'MMDetection detector'
+    assert report.match.source == "keys as the model's"
     assert set(report.scaled.values()) == {2}
     assert report.match.missing == report.gates and not report.match.skipped
     detector = MODELS.build(config.model)

@@ -9,7 +9,7 @@ def test_a_users_session(run_tool, tmp_path):
     source, target = tmp_path / 'mobilenext.pth', tmp_path / 'ean.pth'
     torch.save(PublicMobileNeXt(0.5).state_dict(), source)
     result = run_tool('convert_checkpoint.py', source, target, '--config', CONFIG)
-    assert 'source: MobileNeXt of the public code' in result.stdout
+    assert "source: another library's keys, by the order of layers" in result.stdout
     assert '× 2' in result.stdout
     assert f"init_cfg=dict(type='Pretrained', checkpoint='{target}')" in result.stdout
     assert 'layer1.0.attention.alpha' in torch.load(target)['state_dict']
