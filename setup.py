@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -23,6 +24,17 @@ from setuptools.command.build_py import build_py
 SOURCES = Path('ean_mmdet', 'ops', 'csrc')
 LOWEST_TORCH = (2, 10)
 FOLDERS = ('configs', 'tools')
+# Without -ffp-contract=off the compiler would round a sum differently from one way to write it to another.
+FLAGS = [
+    '-std=c++20',
+    '-O3',
+    '-g0',
+    '-fno-math-errno',
+    '-fno-trapping-math',
+    '-ffp-contract=off',
+    '-fvisibility=hidden',
+    '-w',
+]
 # For every set of kernels: its name in gate.h, PyTorch's name for the processor, and the compiler's options.
 KERNELS = {'default': ('kDefault', 'DEFAULT', [])}
 if platform.machine().lower() in ('x86_64', 'amd64'):
@@ -42,42 +54,29 @@ class BuildGate(build_ext):
         if sys.platform == 'win32':
             raise OSError('the compiled kernels are for Linux and macOS')
         torch = find_torch()
-        flags = [
-            '-std=c++20',
-            '-O3',
-            '-fPIC',
-            '-fno-math-errno',
-            '-fno-trapping-math',
-            '-ffp-contract=off',
-            '-fvisibility=hidden',
-            '-w',
-        ]
-        compiler = os.environ.get('CXX', 'c++')
-        build = Path(self.build_temp)
-        build.mkdir(parents=True, exist_ok=True)
-        common = [compiler, *flags, f'-I{torch / "include"}']
-        commands = {'library': [*common, '-c', str(SOURCES / 'library.cpp')]}
-        for name, (variable, capability, options) in KERNELS.items():
-            define = [f'-DEAN_KERNELS={variable}', f'-DEAN_KERNELS_NAME="{name}"']
-            define += [f'-DCPU_CAPABILITY={capability}', f'-DCPU_CAPABILITY_{capability}']
-            commands[name] = [*common, *define, *options, '-c', str(SOURCES / 'kernels.cpp')]
-        objects = {name: build / f'{name}.o' for name in commands}
-        running = [subprocess.Popen([*command, '-o', str(objects[name])]) for name, command in commands.items()]
-        if sum(process.wait() != 0 for process in running):
-            raise OSError(f'{compiler} could not compile {SOURCES}')
-        target = Path(self.get_ext_fullpath(ext.name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix('.partial')
-        library = torch / 'lib'
-        link = [compiler, '-shared', *map(str, objects.values()), '-o', str(partial), f'-L{library}', '-ltorch_cpu']
-        subprocess.run(link, check=True)
-        partial.replace(target)  # at once, as a process may have the old one open
+        ext.include_dirs, ext.library_dirs = [str(torch / 'include')], [str(torch / 'lib')]
+
+        def compile_kernels(name: str) -> list[str]:
+            variable, capability, options = KERNELS[name]
+            macros = [('EAN_KERNELS', variable), ('EAN_KERNELS_NAME', f'"{name}"')]
+            macros += [('CPU_CAPABILITY', capability), (f'CPU_CAPABILITY_{capability}', None)]
+            return self.compiler.compile(
+                [str(SOURCES / 'kernels.cpp')], str(Path(self.build_temp, name)), macros, ext.include_dirs,
+                extra_postargs=[*FLAGS, *options], depends=ext.depends,
+            )  # fmt: skip
+
+        with ThreadPoolExecutor() as pool:  # that waits for compilers
+            ext.extra_objects = [path for objects in pool.map(compile_kernels, KERNELS) for path in objects]
+        super().build_extension(ext)
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return []  # its functions say it themselves; of Python's there is none
 
     def run(self) -> None:
         try:
             super().run()
         except Exception as error:
-            # `optional` of setuptools knows its own compilers' errors alone.
+            # `optional` of setuptools knows its own compilers' errors alone, and says them where pip shows none.
             print(f'ean_mmdet: no compiled kernels for CPUs, plain PyTorch instead: {error}', file=sys.stderr)
 
     def copy_extensions_to_source(self) -> None:
@@ -131,7 +130,16 @@ def find_torch() -> Path:
     return torch
 
 
+GATE = Extension(
+    'ean_mmdet.ops._gate',
+    sources=[str(SOURCES / 'library.cpp')],
+    depends=[str(SOURCES / name) for name in ('gate.h', 'kernels.cpp')],
+    libraries=['torch_cpu'],
+    extra_compile_args=FLAGS,
+    language='c++',
+)
+
 setup(
-    ext_modules=[Extension('ean_mmdet.ops._gate', sources=[], optional=True)],
+    ext_modules=[GATE],
     cmdclass={'build_ext': BuildGate, 'build_py': BuildPython, 'bdist_wheel': BuildWheel},
 )

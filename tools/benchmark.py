@@ -1,6 +1,7 @@
 """Time whole backbones, plain and with each attention module: inference, training steps, peak memory."""
 
 import argparse
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from ean_mmdet.analysis.benchmark import (
     BACKBONES,
     FORMULA,
     PLAIN,
+    RUNTIMES,
     benchmark,
     modules,
     plot,
@@ -46,21 +48,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--compile', action='store_true', help='compile the networks with torch.compile')
     parser.add_argument(
         '--runtime',
-        choices=('torch', 'onnxruntime'),
+        choices=('torch', *RUNTIMES),
         default='torch',
-        help='what runs the networks; onnxruntime: exported, inference in float32 on the CPU',
+        help='what runs the networks; all but torch: exported, inference in float32 on the CPU',
     )
     parser.add_argument(
         '--files', nargs='+', type=Path, metavar='FILE.onnx', help='time these files of tools/export.py instead'
     )
     args = parse_benchmark(parser)
     other = args.device.type != 'cpu' or args.dtype != 'float32' or args.layout != 'contiguous' or args.compile
-    if args.runtime == 'onnxruntime' and other:
-        parser.error('--runtime onnxruntime is measured on the CPU in float32: no other --device, --dtype or --layout')
+    if args.runtime != 'torch' and other:
+        parser.error(
+            f'--runtime {args.runtime} is measured on the CPU in float32: no other --device, --dtype or --layout'
+        )
     if args.shape and min(args.shape) < 64:
         parser.error(
             '--shape: images of 64 × 64 at least; the networks have stride 32, and batch norm needs more than one value'
         )
+    if args.runtime == 'openvino' and importlib.util.find_spec('openvino') is None:
+        parser.error('--runtime openvino needs openvino: pip install openvino')
     known = [*(name for name in modules(args.backbone) if name != PLAIN), FORMULA]
     unknown = sorted(set(args.attention or ()) - set(known))
     if unknown:

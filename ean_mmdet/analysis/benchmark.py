@@ -107,8 +107,8 @@ def benchmark(
         repeat: Rounds, of which the median is taken. Defaults to 10.
         training: Whether to time a training step too. Defaults to True.
         compiled: Whether to compile the networks with ``torch.compile``. Defaults to False.
-        runtime: ``'torch'``, or ``'onnxruntime'``: the networks exported as by ``tools/export.py``, inference alone,
-            its memory not measured. Defaults to ``'torch'``.
+        runtime: ``'torch'``, or one of :data:`RUNTIMES`: the networks exported as by ``tools/export.py``, inference
+            alone, its memory not measured. Defaults to ``'torch'``.
         progress: Called with a line about what is done. Defaults to doing nothing.
 
     Returns:
@@ -139,8 +139,8 @@ def benchmark(
         for name, network in networks.items()
     }
     passes: dict[str, Callable] = PASSES if training else {'inference': _inference}
-    if runtime == 'onnxruntime':
-        passes = {'inference': _onnxruntime}
+    if runtime in RUNTIMES:
+        passes = {'inference': RUNTIMES[runtime]}
     for pass_, prepare in passes.items():
         torch.compiler.reset()  # what was compiled for another pass counts against the limit of recompilations
         functions = {
@@ -201,19 +201,43 @@ def _inference(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callab
     return run
 
 
-def _onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
-    """The exported network, on as many threads as PyTorch has."""
-    from ..deploy import export_onnx, load_exported
+def _exported(network: nn.Module, images: Tensor, path: Path) -> None:
+    from ..deploy import export_onnx
     from ..deploy.networks import Features
     from ..deploy.onnx_export import folded
 
-    graph = Features(folded(network))
+    export_onnx(Features(folded(network)), (images.shape[2], images.shape[3]), path, {})
+
+
+def _onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
+    """The exported network, on as many threads as PyTorch has."""
+    from ..deploy import load_exported
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'backbone.onnx')
-        export_onnx(graph, (images.shape[2], images.shape[3]), path, {})
+        _exported(network, images, path)
         session, _ = load_exported(path)
     array = images.contiguous().numpy()
     return lambda: session.run(None, dict(images=array))
+
+
+def _openvino(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
+    """The exported network, on as many threads as PyTorch has."""
+    import openvino
+
+    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'backbone.onnx')
+        _exported(network, images, path)
+        model = core.read_model(path)
+    array = images.contiguous().numpy()
+    model.reshape(list(array.shape))
+    options = dict(INFERENCE_NUM_THREADS=torch.get_num_threads(), PERFORMANCE_HINT='LATENCY')
+    request = core.compile_model(model, 'CPU', {**options, 'INFERENCE_PRECISION_HINT': 'f32'}).create_infer_request()
+    return lambda: request.infer({0: array}, share_inputs=True, share_outputs=True)
+
+
+RUNTIMES: dict[str, Callable] = {'onnxruntime': _onnxruntime, 'openvino': _openvino}
 
 
 def _training(network: nn.Module, images: Tensor, dtype: torch.dtype, norm_eval: bool = False) -> Callable[[], object]:
@@ -244,12 +268,12 @@ PASSES: dict[str, Callable] = {
 def tables(result: dict) -> list[Table]:
     """What :func:`benchmark` returned, for a ``rich`` console: a table a pass."""
     settings, by_pass = result['settings'], []
+    runtime = f'{settings["runtime"]}, ' if settings.get('runtime') in RUNTIMES else ''
     shape = '×'.join(map(str, (settings['batch'], 3, *settings['shape'])))
     for pass_ in result['rows'][0]['passes']:
         table = Table(
             title=f'{settings["backbone"]}, {pass_}: {shape}, {settings["dtype"]}, {settings["layout"]}, '
-            f'{"compiled, " if settings["compiled"] else ""}'
-            f'{"onnxruntime, " if settings.get("runtime") == "onnxruntime" else ""}{result["environment"]["device"]}',
+            f'{"compiled, " if settings["compiled"] else ""}{runtime}{result["environment"]["device"]}',
             caption=f'medians of {settings["repeat"]} rounds in which the networks took turns',
             title_justify='left',
             caption_justify='left',

@@ -17,7 +17,7 @@ from torch import nn
 from ..datasets.config_parts import pipeline_of, type_name
 from ..errors import InputError
 from ..files import write_whole
-from . import nms, roi_align
+from . import nms, plain_ean, roi_align
 from .networks import to_graph
 from .plain_ean import replace_eans
 
@@ -155,7 +155,7 @@ def export_onnx(graph: Any, size: tuple[int, int], path: Path, about: dict, divi
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 dynamic_shapes=dynamic_shapes(graph, divisor),
-                custom_translation_table=nms.translations() | roi_align.translations(),
+                custom_translation_table=nms.translations() | roi_align.translations() | plain_ean.translations(),
             )
         except torch.onnx.errors.OnnxExporterError as error:
             causes = [line for line in str(error).splitlines() if 'Error' in line]

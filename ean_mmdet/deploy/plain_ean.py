@@ -1,6 +1,8 @@
-"""EAN as a handful of standard operations, for exporters."""
+"""EAN as three standard operations, for exporters."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,9 @@ from ..ops.fold import Vectors, fold
 
 
 class PlainEAN(nn.Module):
-    """An EAN whose learned vectors are folded into two, in operations that every runtime has.
+    """An EAN whose learned vectors are folded into the two of an instance norm: that norm, a sigmoid, a product.
+
+    Three passes over the map are as few as runtimes of graphs can do; step by step it would be eight.
 
     Args:
         ean: The EAN.
@@ -29,14 +33,23 @@ class PlainEAN(nn.Module):
             vectors = Vectors(ean.weight, ean.bias, ean.alpha, ean.delta, ean.weight_norm)
             scale, shift = fold(vectors, ean.eps)
         for name, vector in (('scale', scale), ('shift', shift)):
-            self.register_buffer(name, vector.detach().clone().repeat(ean.groups).view(1, -1, 1, 1))
+            self.register_buffer(name, vector.detach().clone().repeat(ean.groups))
         self.eps = ean.eps
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``x``; the formula is Eq. 5 to 9 of the paper (:class:`ean_mmdet.attention.EAN`)."""
-        centered = x - x.mean((2, 3), keepdim=True)
-        variance = (centered * centered).mean((2, 3), keepdim=True)
-        return x * torch.sigmoid(centered / torch.sqrt(variance + self.eps) * self.scale + self.shift)
+        # not torch.nn.functional's, which refuses maps of one pixel
+        return x * torch.sigmoid(torch.instance_norm(x, self.scale, self.shift, None, None, True, 0.0, self.eps, False))
+
+
+def translations() -> dict[Callable, Callable]:
+    """An instance norm as one ONNX operator, as ``torch.onnx.export`` takes it, which would make nine of it."""
+    from onnxscript import opset18 as op
+
+    def onnx_instance_norm(x, weight, bias, mean, var, use_input_stats, momentum, eps: float, cudnn_enabled):
+        return op.InstanceNormalization(x, weight, bias, epsilon=eps)
+
+    return {torch.ops.aten.instance_norm.default: onnx_instance_norm}
 
 
 def replace_eans(model: nn.Module) -> None:

@@ -1,21 +1,7 @@
 """``ean_mmdet::batch_norm_gate``, the one PyTorch operator behind every gate: its autograd, fake and real kernels.
 
-With z the input, m and w its plane's mean and variance (a plane is one sample's one channel, M = H · W), s = weight /
-sqrt(var + norm_eps) and x = s (z − mean) + bias its batch norm (x = z where there is none), r = 1 / sqrt(s² w + eps),
-and q the sigmoid of scale · s · r · (z − m) + shift, the result is y = x q, plus the residual, through the ReLU.
-
-With g the gradient in front of the ReLU (which is the residual's too) and du = g q (1 − q) x, four sums a plane tell
-all::
-
-    A1 = Σ g q        A2 = Σ g q (z − m)        B1 = Σ du        B2 = Σ du (z − m)
-
-    dshift = Σ B1     dscale = Σ s r B2
-    dbias  = Σ A1     dweight = Σ (A2 + scale r³ eps B2 + (m − mean) A1) / sqrt(var + norm_eps)
-    dz = s (g q + scale r (du − B1 / M − s² r² (z − m) B2 / M))
-         − s (dbias + (z − mean) dweight / sqrt(var + norm_eps)) / (N M)      where the statistics are the batch's
-
-Scale and shift come from EAN's four vectors by :mod:`.fold`, inside the operator: on a small map, one function for
-autograd takes longer to call than to compute.
+The formulas, forward and backward, are in ``README.md`` beside this file. Scale and shift come from EAN's four vectors
+by :mod:`.fold`, inside the operator: on a small map, one function for autograd takes longer to call than to compute.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import torch
 
 from ean_mmdet.ops import backends, norm_gate, norm_gate_cpp
 from tests.conftest import ROOT
-from tests.test_ops.test_batch_norm_gate import MODES, fused, make
+from tests.test_ops.test_batch_norm_gate import MODES, assert_equals_reference, fused, make
 from tests.test_ops.test_norm_gate import FORMATS
 
 needs_library = pytest.mark.skipif(norm_gate_cpp.missing() is not None, reason=str(norm_gate_cpp.missing()))
@@ -46,6 +46,32 @@ def test_one_pixel_keeps_its_strides():
     """As a channels_last convolution returns it, and as the next one wants it; PyTorch's own ReLU loses them."""
     pixel = torch.randn(2, 1, 1, 8).permute(0, 3, 1, 2)
     assert norm_gate(pixel, torch.ones(8), torch.ones(8)).stride() == pixel.stride()
+
+
+@needs_library
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_the_sigmoid(dtype):
+    """Against float64, over all arguments; a plane of one pixel has the shift's mask, whatever the scale."""
+    shift = torch.cat([torch.linspace(-80, 80, 4001), torch.linspace(-1, 1, 4001), torch.tensor([-1e4, 1e4])])
+    y = norm_gate(torch.ones(1, len(shift), 1, 1, dtype=dtype), torch.ones_like(shift), shift)
+    exact = shift.double().sigmoid()
+    # 3e-7, and what rounding the argument to float32 does, as in any sigmoid; below it is the smallest normal number
+    bound = 3e-7 + 1.2e-7 * shift.abs().double() + (2**-8 if dtype is torch.bfloat16 else 0)
+    assert ((y.flatten() - exact).abs() <= bound * exact + 2e-38).all()
+
+
+@needs_library
+@pytest.mark.parametrize('layout', FORMATS)
+@pytest.mark.parametrize('shape', [(3, 37, 2, 2), (130, 20, 1, 1), (2, 16, 8, 8), (2, 100, 3, 5), (4, 70, 9, 7)])
+def test_small_planes(shape, layout):
+    """Every way that vectors can lie, full and not, and planes of which some are so steep that du is taken again."""
+    for mode in MODES:
+        for dtype, tolerance in ((torch.float32, 2e-5), (torch.bfloat16, 1.6e-2), (torch.float16, 2e-3)):
+            inputs, statistics = make(shape, dtype, layout)
+            with torch.no_grad():
+                inputs['z'][:, ::3] *= 1e-2
+            # On planes of one pixel PyTorch's own batch norm has errors of 4e-5 in float32.
+            assert_equals_reference(inputs, statistics, mode, True, max(tolerance, 1e-4 if shape[2:] == (1, 1) else 0))
 
 
 RESULTS = """

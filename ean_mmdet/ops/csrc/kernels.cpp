@@ -292,21 +292,37 @@ struct Transposed {
 
 using Lanes = float[LANES];
 
+// f(lane) for all vectors of `count` lanes, whole ones, so that the compiler needs no rest: arrays are zero behind.
+template <class F>
+inline void for_lanes(int64_t count, const F &f) {
+  for (int64_t begin = 0; begin < count; begin += W)
+    for (int64_t i = begin; i < begin + W; ++i) f(i);
+}
+
+inline void copy_in(float *lanes, const float *values, int64_t count) {
+  for (int64_t i = 0; i < count; i += W) load(values + i, std::min(W, count - i)).store(lanes + i);
+}
+
+inline void copy_out(float *values, const float *lanes, int64_t count) {
+  for (int64_t i = 0; i < count; i += W) store(values + i, V::loadu(lanes + i), std::min(W, count - i));
+}
+
 // A block's channels: x = a z + b, as PyTorch's own batch norm on a CPU has it.
 struct Channels {
-  alignas(64) Lanes mu, rstd, a, b, scale, shift;
+  alignas(64) Lanes mu = {}, rstd = {}, a = {}, b = {}, scale = {}, offset = {};
   int64_t count;
 
   template <class Arguments>
-  void set(const Arguments &f, int64_t channel, int64_t channels) {
-    count = channels;
-    bool normed = f.norm.mean != nullptr;
+  Channels(const Arguments &f, int64_t channel, int64_t count) : count(count) {
+    constexpr float log2e = 1.4426950408889634f;
+    const float eps = f.norm.eps;
     for (int64_t i = 0, shared = channel % f.shared; i < count; ++i) {
-      scale[i] = f.scale[shared], shift[i] = f.shift[shared];
+      scale[i] = f.scale[shared], offset[i] = -log2e * f.shift[shared];
       if (++shared == f.shared) shared = 0;
     }
+    const bool normed = f.norm.mean;
     for (int64_t i = 0; i < count; ++i) mu[i] = normed ? f.norm.mean[channel + i] : 0;
-    for (int64_t i = 0; i < count; ++i) rstd[i] = normed ? 1 / std::sqrt(f.norm.var[channel + i] + float(f.norm.eps)) : 1;
+    for (int64_t i = 0; i < count; ++i) rstd[i] = normed ? 1 / std::sqrt(f.norm.var[channel + i] + eps) : 1;
     for (int64_t i = 0; i < count; ++i) a[i] = f.norm.weight ? rstd[i] * f.norm.weight[channel + i] : rstd[i];
     for (int64_t i = 0; i < count; ++i) b[i] = (f.norm.bias ? f.norm.bias[channel + i] : 0) - a[i] * mu[i];
   }
@@ -315,29 +331,28 @@ struct Channels {
 // A sample's planes of these channels. With c = z - mean the mask is 1 / (1 + 2^(factor c + offset)), and slope is what
 // du is multiplied with in dz.
 struct Planes {
-  alignas(64) Lanes mean, r, inner, factor, offset, slope;
+  alignas(64) Lanes mean = {}, var = {}, r = {}, inner = {}, factor = {}, slope = {};
   // Of each vector of lanes, whether some slope is so large that du may not be rounded before its mean is taken away.
   bool steep[SIDE_BY_SIDE] = {};
 
-  void set(const Channels &c, const float *means, const float *vars, double epsilon, bool single) {
+  // All but mean and variance, from these. `single`: the mask is the shift's alone; for the mean anything serves, as
+  // nothing is left but its product with zero.
+  void set(const Channels &c, float eps, bool single) {
     constexpr float log2e = 1.4426950408889634f;
-    const float eps = epsilon;
-    if (single) {
-      // The mask is the shift's alone. For the mean anything serves, as nothing is left but its product with zero.
-      for (int64_t i = 0; i < c.count; ++i) mean[i] = c.mu[i];
-      for (int64_t i = 0; i < c.count; ++i) r[i] = inner[i] = factor[i] = slope[i] = 0;
-    } else {
-      for (int64_t i = 0; i < c.count; ++i) {
-        mean[i] = means[i];
-        r[i] = 1 / std::sqrt(c.a[i] * c.a[i] * vars[i] + eps);
-        inner[i] = c.scale[i] * r[i];
-        slope[i] = c.a[i] * inner[i];
-        factor[i] = -log2e * slope[i];
-      }
-      for (bool &flag : steep) flag = false;
-      for (int64_t i = 0; i < c.count; ++i) steep[i / W] |= !(std::abs(inner[i]) < 16);
+    if (single) return for_lanes(c.count, [&](int64_t i) { mean[i] = c.mu[i]; });
+    for_lanes(c.count, [&](int64_t i) {
+      r[i] = 1 / std::sqrt(c.a[i] * c.a[i] * var[i] + eps);
+      inner[i] = c.scale[i] * r[i];
+      slope[i] = c.a[i] * inner[i];
+      factor[i] = -log2e * slope[i];
+    });
+  }
+  void find_steep(int64_t count) {
+    for (int64_t begin = 0; begin < count; begin += W) {
+      bool found = false;
+      for (int64_t i = begin; i < begin + W; ++i) found |= !(std::abs(inner[i]) < 16);
+      steep[begin / W] = found;
     }
-    for (int64_t i = 0; i < c.count; ++i) offset[i] = -log2e * c.shift[i];
   }
 };
 
@@ -348,7 +363,7 @@ struct Vectors {
   Vectors(const Channels &c, const Planes &p, int64_t lane) {
     for (int k = 0; k < Part::KEPT; ++k) {
       mean[k] = Part::get(p.mean + lane, k), a[k] = Part::get(c.a + lane, k), b[k] = Part::get(c.b + lane, k);
-      factor[k] = Part::get(p.factor + lane, k), offset[k] = Part::get(p.offset + lane, k);
+      factor[k] = Part::get(p.factor + lane, k), offset[k] = Part::get(c.offset + lane, k);
     }
   }
   static int of(int k) { return Part::KEPT == 1 ? 0 : k; }
@@ -393,37 +408,37 @@ void moments(const Part &part, const T *z, float *mean_out, float *var_out) {
   }
   for (int k = 0; k < K; ++k) {
     part.put(mean_out, base[k] + mean[k], k);
-    part.put(var_out, squares[k] / V(float(part.pixels)), k);
+    part.put(var_out, squares[k] * V(1 / float(part.pixels)), k);
   }
 }
 
-template <bool RESIDUAL, bool RELU, class Part, class T>
-void gate(const Part &part, const T *z, const T *residual, T *y, const Channels &channels, const Planes &planes,
-          int64_t lane) {
+template <class Part, class T>
+void gate(const Part &part, const T *z, const T *residual, T *y, bool relu, const Channels &channels,
+          const Planes &planes, int64_t lane) {
   const Vectors<Part> p(channels, planes, lane);
   part.each(0, part.pixels, [&](int k, int64_t at, int64_t n) {
     V value = load(z + at, n);
     V out = p.x(value, k) * p.mask(p.centered(value, k), k);
-    if (RESIDUAL) out = out + load(residual + at, n);
-    if (RELU) out = at::vec::clamp_min(out, V(0));
+    if (residual) out = out + load(residual + at, n);
+    if (relu) out = at::vec::clamp_min(out, V(0));
     store(y + at, out, n);
   });
 }
 
 // The gradient in front of the ReLU.
-template <bool RELU, class T>
-inline V before_relu(const T *grad, const T *y, int64_t count) {
-  V g = load(grad, count);
-  return RELU ? V::blendv(g, V(0), load(y, count) <= V(0)) : g;
+template <class T>
+inline V before_relu(const T *grad, const T *y, int64_t at, int64_t count) {
+  V g = load(grad + at, count);
+  return y ? V::blendv(g, V(0), load(y + at, count) <= V(0)) : g;
 }
 
 // The sums over a plane of gq, gq c, du and du c.
 struct Sums {
-  alignas(64) Lanes gq, gq_c, du, du_c;
+  alignas(64) Lanes gq = {}, gq_c = {}, du = {}, du_c = {};
 };
 
 // Writes dresidual and, where the second pass won't compute them again (STORED), a · gq + slope · du to dz.
-template <bool RELU, bool STORED, class Part, class T>
+template <bool STORED, class Part, class T>
 void sums(const Part &part, const T *grad, const T *z, const T *y, T *dz, T *dresidual, const Channels &channels,
           const Planes &planes, int64_t lane, Sums &out) {
   constexpr int K = Part::KEPT, SUMS = Part::SUMS;
@@ -435,7 +450,7 @@ void sums(const Part &part, const T *grad, const T *z, const T *y, T *dz, T *dre
     for (int k = 0; k < SUMS; ++k) gq_sum[k] = gq_c[k] = du_sum[k] = du_c[k] = V(0);
     part.each(begin, std::min(begin + part.chunk(), part.pixels), [&](int k, int64_t at, int64_t n) {
       int kept = K == 1 ? 0 : k;
-      V g = before_relu<RELU>(grad + at, y + at, n), value = load(z + at, n), c = p.centered(value, k);
+      V g = before_relu(grad, y, at, n), value = load(z + at, n), c = p.centered(value, k);
       V q = p.mask(c, k), gq = g * q, du = gq * ((V(1) - q) * p.x(value, k));
       gq_sum[k] = gq_sum[k] + gq, gq_c[k] = fmadd(gq, c, gq_c[k]);
       du_sum[k] = du_sum[k] + du, du_c[k] = fmadd(du, c, du_c[k]);
@@ -456,10 +471,10 @@ void sums(const Part &part, const T *grad, const T *z, const T *y, T *dz, T *dre
 // dz is a · gq + slope (du - du_mean) + constant + linear · c; where a · gq + slope · du is stored, `constant` has
 // du_mean's part.
 struct Gradient {
-  alignas(64) Lanes du_mean, constant, linear;
+  alignas(64) Lanes du_mean = {}, constant = {}, linear = {};
 };
 
-template <bool RELU, bool STORED, class Part, class T>
+template <bool STORED, class Part, class T>
 void gradients(const Part &part, const T *grad, const T *z, const T *y, T *dz, const Channels &channels,
                const Planes &planes, int64_t lane, const Gradient &gradient) {
   constexpr int K = Part::KEPT;
@@ -475,7 +490,7 @@ void gradients(const Part &part, const T *grad, const T *z, const T *y, T *dz, c
     if (STORED) {
       store(dz + at, fmadd(c, linear[k], load(dz + at, n) + constant[k]), n);
     } else {
-      V q = p.mask(c, k), gq = before_relu<RELU>(grad + at, y + at, n) * q, du = gq * ((V(1) - q) * p.x(value, k));
+      V q = p.mask(c, k), gq = before_relu(grad, y, at, n) * q, du = gq * ((V(1) - q) * p.x(value, k));
       store(dz + at, fmadd(du - du_mean[k], slope[k], gq * p.a[k]) + fmadd(c, linear[k], constant[k]), n);
     }
   });
@@ -511,41 +526,40 @@ void batch_moments(const Forward &f, const Task &t) {
 // The tiles of `Transposed`, by what they hold.
 enum Tile { kZ, kGrad, kY, kDz, kOther };
 
-template <class T, bool RESIDUAL, bool RELU, class Layout>
+template <class T, class Layout>
 void forward_task(const Forward &f, const Task &t) {
   using E = typename Layout::Element;
   Layout layout(f.map, t.channels);
   const T *z = static_cast<const T *>(f.z), *residual = static_cast<const T *>(f.residual);
   T *y = static_cast<T *>(f.y);
-  alignas(64) Lanes mean = {}, var = {};
-  Channels channels;
   Planes planes;
   const bool alike[SIDE_BY_SIDE] = {};
-  auto take_moments = [&](const E *in) {
+  auto take_moments = [&](const E *in, float *mean, float *var, int64_t index) {
     layout.template each<4>(alike, [&](auto part, int64_t at, int64_t lane) {
-      moments(part, in + at, mean + lane, var + lane);
+      moments(part, in + at, planes.mean + lane, planes.var + lane);
     });
+    copy_out(mean + index, planes.mean, t.channels), copy_out(var + index, planes.var, t.channels);
   };
   if (f.norm.training) {
-    for (int64_t n = t.first; n < t.last; ++n) {
-      take_moments(layout.in(z + layout.offset(n, t.channel), kZ));
-      std::copy(mean, mean + t.channels, f.map.single ? f.norm.mean + t.channel : f.mean + n * f.map.channels + t.channel);
-      std::copy(var, var + t.channels, f.map.single ? f.norm.var + t.channel : f.var + n * f.map.channels + t.channel);
-    }
+    float *mean = f.map.single ? f.norm.mean : f.mean, *var = f.map.single ? f.norm.var : f.var;
+    for (int64_t n = t.first; n < t.last; ++n)
+      take_moments(layout.in(z + layout.offset(n, t.channel), kZ), mean, var, n * f.map.channels + t.channel);
     if (!f.map.single) batch_moments(f, t);
   }
-  channels.set(f, t.channel, t.channels);
+  const Channels channels(f, t.channel, t.channels);
   for (int64_t n = t.first; n < t.last; ++n) {
     int64_t offset = layout.offset(n, t.channel), index = n * f.map.channels + t.channel;
-    const E *in = layout.in(z + offset, kZ), *added = RESIDUAL ? layout.in(residual + offset, kOther) : nullptr;
+    const E *in = layout.in(z + offset, kZ), *added = residual ? layout.in(residual + offset, kOther) : nullptr;
     E *out = layout.out(y + offset, kY);
-    if (!f.norm.training && !f.map.single) {
-      take_moments(in);
-      std::copy(mean, mean + t.channels, f.mean + index), std::copy(var, var + t.channels, f.var + index);
+    if (!f.map.single) {
+      if (f.norm.training)
+        copy_in(planes.mean, f.mean + index, t.channels), copy_in(planes.var, f.var + index, t.channels);
+      else
+        take_moments(in, f.mean, f.var, index);
     }
-    planes.set(channels, f.mean + index, f.var + index, f.eps, f.map.single);
+    planes.set(channels, f.eps, f.map.single);
     layout.template each<4>(alike, [&](auto part, int64_t at, int64_t lane) {
-      gate<RESIDUAL, RELU>(part, in + at, added + at, out + at, channels, planes, lane);
+      gate(part, in + at, added ? added + at : nullptr, out + at, f.relu, channels, planes, lane);
     });
     layout.done(y + offset, kY);
   }
@@ -553,16 +567,16 @@ void forward_task(const Forward &f, const Task &t) {
 
 // Adds what a sample's planes contribute.
 void add_totals(const Sums &s, const Channels &c, const Planes &p, float eps, double (*totals)[LANES]) {
-  for (int64_t i = 0; i < c.count; ++i) {
+  for_lanes(c.count, [&](int64_t i) {
     float product = s.gq_c[i] + p.inner[i] * s.du_c[i] * eps * p.r[i] * p.r[i];
     totals[kBias][i] += s.gq[i];
     totals[kWeight][i] += double(c.rstd[i]) * (product + (p.mean[i] - c.mu[i]) * s.gq[i]);
     totals[kShift][i] += s.du[i];
     totals[kScale][i] += c.a[i] * p.r[i] * s.du_c[i];
-  }
+  });
 }
 
-template <class T, bool RELU, class Layout>
+template <class T, class Layout>
 void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
   using E = typename Layout::Element;
   // Whether dz can keep a · gq + slope · du between the passes: not in a lesser type than float, and see `steep`.
@@ -572,51 +586,60 @@ void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
   const T *grad = static_cast<const T *>(b.grad), *z = static_cast<const T *>(b.z), *y = static_cast<const T *>(b.y);
   T *dz = static_cast<T *>(b.dz), *dresidual = static_cast<T *>(b.dresidual);
   alignas(64) double totals[kTotals][LANES] = {};
-  const double pixels = b.map.pixels, count = pixels * b.map.samples;
-  Channels channels;
+  const float share = 1 / float(b.map.pixels);
+  const double count = double(b.map.pixels) * b.map.samples;
+  const Channels channels(b, t.channel, t.channels);
   Planes planes;
   Sums s;
   Gradient gradient;
-  channels.set(b, t.channel, t.channels);
+  auto set_planes = [&](int64_t index) {
+    if (!b.map.single)
+      copy_in(planes.mean, b.mean + index, t.channels), copy_in(planes.var, b.var + index, t.channels);
+    planes.set(channels, b.eps, b.map.single);
+    planes.find_steep(t.channels);
+  };
   auto first_pass = [&](int64_t n) {
     int64_t at = layout.offset(n, t.channel), index = n * b.map.channels + t.channel;
-    planes.set(channels, b.mean + index, b.var + index, b.eps, b.map.single);
+    set_planes(index);
     const E *g = layout.in(grad + at, kGrad), *in = layout.in(z + at, kZ);
-    const E *out = RELU ? layout.in(y + at, kY) : nullptr;
+    const E *out = y ? layout.in(y + at, kY) : nullptr;
     E *dout = layout.out(dz + at, kDz), *dr = dresidual ? layout.out(dresidual + at, kOther) : nullptr;
     layout.template each<2>(planes.steep, [&](auto part, int64_t i, int64_t lane) {
       auto run = [&](auto stored) {
-        sums<RELU, stored>(part, g + i, in + i, out + i, dout + i, dr ? dr + i : nullptr, channels, planes, lane, s);
+        sums<stored>(part, g + i, in + i, out ? out + i : nullptr, dout + i, dr ? dr + i : nullptr, channels, planes,
+                     lane, s);
       };
       keeps && !planes.steep[lane / W] ? run(std::integral_constant<bool, FLOAT>()) : run(std::false_type());
     });
     if (dresidual) layout.done(dresidual + at, kOther);
     add_totals(s, channels, planes, b.eps, totals);
   };
-  auto second_pass = [&](int64_t n, const float *du, const float *du_c, bool again) {
+  alignas(64) Lanes bias = {}, weight = {};  // what the batch norm's gradients take away, in training
+  auto second_pass = [&](int64_t n, bool again) {
     int64_t at = layout.offset(n, t.channel), index = n * b.map.channels + t.channel;
-    if (again) planes.set(channels, b.mean + index, b.var + index, b.eps, b.map.single);
-    for (int64_t i = 0; i < t.channels; ++i) {
-      float bias = 0, weight = 0;
-      if (b.norm.training)
-        bias = totals[kBias][i] / count, weight = totals[kWeight][i] / count * channels.rstd[i];
+    if (again) set_planes(index);
+    for_lanes(t.channels, [&](int64_t i) {
       float ar = channels.a[i] * planes.r[i];
-      gradient.du_mean[i] = du[i] / float(pixels);
-      gradient.constant[i] = -channels.a[i] * (bias + weight * (planes.mean[i] - channels.mu[i]));
-      gradient.linear[i] = -planes.slope[i] * ar * ar * (du_c[i] / float(pixels)) - channels.a[i] * weight;
-      if (keeps && !planes.steep[i / W]) gradient.constant[i] -= planes.slope[i] * gradient.du_mean[i];
-    }
+      gradient.du_mean[i] = s.du[i] * share;
+      gradient.constant[i] = -channels.a[i] * (bias[i] + weight[i] * (planes.mean[i] - channels.mu[i]));
+      gradient.linear[i] = -planes.slope[i] * ar * ar * (s.du_c[i] * share) - channels.a[i] * weight[i];
+    });
+    for (int64_t begin = 0; keeps && begin < t.channels; begin += W)
+      if (!planes.steep[begin / W])
+        for (int64_t i = begin; i < begin + W; ++i) gradient.constant[i] -= planes.slope[i] * gradient.du_mean[i];
     auto input = [&](const T *map, int tile) {
       return again ? layout.in(map + at, tile) : layout.out(const_cast<T *>(map) + at, tile);
     };
-    const bool *steep = planes.steep, recomputes = !keeps || std::any_of(steep, steep + SIDE_BY_SIDE, [](bool b) { return b; });
+    bool recomputes = !keeps;
+    for (bool steep : planes.steep) recomputes |= steep;
     const E *in = input(z, kZ), *g = nullptr, *out = nullptr;
-    if (recomputes) g = input(grad, kGrad), out = RELU ? input(y, kY) : nullptr;
+    if (recomputes) g = input(grad, kGrad), out = y ? input(y, kY) : nullptr;
     if (keeps) input(dz, kDz);
     E *dout = layout.out(dz + at, kDz);
     layout.template each<2>(planes.steep, [&](auto part, int64_t i, int64_t lane) {
       auto run = [&](auto stored) {
-        gradients<RELU, stored>(part, g + i, in + i, out + i, dout + i, channels, planes, lane, gradient);
+        gradients<stored>(part, g ? g + i : nullptr, in + i, out ? out + i : nullptr, dout + i, channels, planes, lane,
+                          gradient);
       };
       keeps && !planes.steep[lane / W] ? run(std::integral_constant<bool, FLOAT>()) : run(std::false_type());
     });
@@ -627,70 +650,51 @@ void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
     for (int64_t n = t.first; n < t.last; ++n) {
       first_pass(n);
       if (keeps) layout.done(dz + layout.offset(n, t.channel), kDz);
-      std::copy(s.du, s.du + t.channels, du + n * b.map.channels);
-      std::copy(s.du_c, s.du_c + t.channels, du_c + n * b.map.channels);
+      copy_out(du + n * b.map.channels, s.du, t.channels), copy_out(du_c + n * b.map.channels, s.du_c, t.channels);
     }
-    for (int64_t n = t.first; n < t.last; ++n) second_pass(n, du + n * b.map.channels, du_c + n * b.map.channels, true);
-  } else {
+    for_lanes(t.channels, [&](int64_t i) {
+      bias[i] = totals[kBias][i] / count, weight[i] = totals[kWeight][i] / count * channels.rstd[i];
+    });
     for (int64_t n = t.first; n < t.last; ++n) {
-      first_pass(n);
-      second_pass(n, s.du, s.du_c, false);
+      copy_in(s.du, du + n * b.map.channels, t.channels), copy_in(s.du_c, du_c + n * b.map.channels, t.channels);
+      second_pass(n, true);
     }
+  } else {
+    for (int64_t n = t.first; n < t.last; ++n) first_pass(n), second_pass(n, false);
   }
   int64_t chunks = (b.map.samples + blocks.samples - 1) / blocks.samples;
   for (int64_t i = 0; i < kTotals; ++i)
     std::copy(totals[i], totals[i] + t.channels, b.totals + (i * chunks + t.chunk) * b.map.channels + t.channel);
 }
 
-// f(Layout) with the layout that the map has.
+// f(T, Layout) with the type and the layout of the map, as null pointers.
 template <class T, class F>
 void with_layout(const Map &map, const F &f) {
   if (map.channels_last)
-    f((ChannelsLast<T> *)nullptr);
+    f((T *)nullptr, (ChannelsLast<T> *)nullptr);
   else if (map.pixels <= SMALL)
-    f((Transposed<T> *)nullptr);
+    f((T *)nullptr, (Transposed<T> *)nullptr);
   else
-    f((Contiguous<T> *)nullptr);
+    f((T *)nullptr, (Contiguous<T> *)nullptr);
 }
 
-template <class T, bool RESIDUAL, bool RELU>
-void forward_tasks(const Forward &f, const Blocks &blocks, int64_t begin, int64_t end) {
-  with_layout<T>(f.map, [&](auto *layout) {
-    using Layout = std::remove_pointer_t<decltype(layout)>;
-    for (int64_t i = begin; i < end; ++i) forward_task<T, RESIDUAL, RELU, Layout>(f, Task(f.map, blocks, i));
-  });
-}
-
-template <class T, bool RELU>
-void backward_tasks(const Backward &b, const Blocks &blocks, int64_t begin, int64_t end) {
-  with_layout<T>(b.map, [&](auto *layout) {
-    using Layout = std::remove_pointer_t<decltype(layout)>;
-    for (int64_t i = begin; i < end; ++i) backward_task<T, RELU, Layout>(b, blocks, Task(b.map, blocks, i));
-  });
-}
-
-template <class T>
-void forward_type(const Forward &f, const Blocks &blocks, int64_t begin, int64_t end) {
-  auto run = f.residual ? f.relu ? forward_tasks<T, true, true> : forward_tasks<T, true, false>
-                        : f.relu ? forward_tasks<T, false, true> : forward_tasks<T, false, false>;
-  run(f, blocks, begin, end);
+template <class F>
+void with_types(const Map &map, const F &f) {
+  if (map.type == kFloat) with_layout<float>(map, f);
+  if (map.type == kBFloat16) with_layout<c10::BFloat16>(map, f);
+  if (map.type == kHalf) with_layout<c10::Half>(map, f);
 }
 
 void forward(const Forward &f, const Blocks &blocks, int64_t begin, int64_t end) {
-  if (f.map.type == kFloat) forward_type<float>(f, blocks, begin, end);
-  if (f.map.type == kBFloat16) forward_type<c10::BFloat16>(f, blocks, begin, end);
-  if (f.map.type == kHalf) forward_type<c10::Half>(f, blocks, begin, end);
-}
-
-template <class T>
-void backward_type(const Backward &b, const Blocks &blocks, int64_t begin, int64_t end) {
-  b.y ? backward_tasks<T, true>(b, blocks, begin, end) : backward_tasks<T, false>(b, blocks, begin, end);
+  with_types(f.map, [&]<class T, class Layout>(T *, Layout *) {
+    for (int64_t i = begin; i < end; ++i) forward_task<T, Layout>(f, Task(f.map, blocks, i));
+  });
 }
 
 void backward(const Backward &b, const Blocks &blocks, int64_t begin, int64_t end) {
-  if (b.map.type == kFloat) backward_type<float>(b, blocks, begin, end);
-  if (b.map.type == kBFloat16) backward_type<c10::BFloat16>(b, blocks, begin, end);
-  if (b.map.type == kHalf) backward_type<c10::Half>(b, blocks, begin, end);
+  with_types(b.map, [&]<class T, class Layout>(T *, Layout *) {
+    for (int64_t i = begin; i < end; ++i) backward_task<T, Layout>(b, blocks, Task(b.map, blocks, i));
+  });
 }
 
 }  // namespace
