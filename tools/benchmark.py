@@ -61,9 +61,10 @@ def parse_args() -> argparse.Namespace:
         parser.error(
             f'--runtime {args.runtime} is measured on the CPU in float32: no other --device, --dtype or --layout'
         )
-    if args.shape and min(args.shape) < 64:
+    if args.shape and min(args.shape) < (64 if args.batch == 1 else 32):
         parser.error(
-            '--shape: images of 64 × 64 at least; the networks have stride 32, and batch norm needs more than one value'
+            '--shape: images of 64 × 64 at least, or 32 × 32 with a larger --batch; the networks have stride 32, and '
+            'batch norm needs more than one value'
         )
     if args.runtime == 'openvino' and importlib.util.find_spec('openvino') is None:
         parser.error('--runtime openvino needs openvino: pip install openvino')

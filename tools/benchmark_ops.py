@@ -8,18 +8,37 @@ from rich.console import Console
 
 from ean_mmdet.analysis.benchmark_arguments import add_benchmark_arguments, parse_benchmark
 from ean_mmdet.analysis.benchmark_ops import NETWORKS, benchmark_ops, tables
+from ean_mmdet.analysis.benchmark_small_maps import benchmark_small_maps, table
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add_benchmark_arguments(parser, repeat=30)
     parser.add_argument('--network', nargs='+', choices=NETWORKS, default=list(NETWORKS), help='whose feature maps')
+    parser.add_argument(
+        '--small-maps',
+        action='store_true',
+        help='time the batch norm and EAN on the maps of a CIFAR network instead, on the CPU in float32, both layouts',
+    )
     parser.add_argument('--no-compile', action='store_true', help='leave torch.compile out, which takes minutes')
     return parse_benchmark(parser)
 
 
 def main() -> None:
     args = parse_args()
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    # A pipe has no width, and cutting figures there would lose them.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if args.small_maps:
+        rows = benchmark_small_maps(args.batch, args.repeat, progress)
+        console.print(table(rows))
+        if args.out:
+            args.out.write_text(json.dumps(rows, indent=1) + '\n')
+            print(f'wrote {args.out}')
+        return
     result = benchmark_ops(
         args.device,
         args.dtype,
@@ -28,12 +47,10 @@ def main() -> None:
         args.repeat,
         not args.no_compile,
         args.network,
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=progress,
     )
-    # A pipe has no width, and cutting figures there would lose them.
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in tables(result):
-        console.print(table)
+    for of_pass in tables(result):
+        console.print(of_pass)
     for name, value in result['environment'].items():
         console.print(f'{name}: {value}', highlight=False)
     if args.out:

@@ -110,6 +110,13 @@ def test_a_file_that_can_not_be_written_is_refused_at_once(run_tool, tmp_path, t
         assert wrong.returncode == 2 and f'--out {out}' in wrong.stderr and message in wrong.stderr
 
 
+def test_small_maps(run_tool, tmp_path):
+    out = tmp_path / 'figures.json'
+    printed = run_tool('benchmark_ops.py', '--small-maps', '--batch', '2', '--repeat', '1', '--out', out).stdout
+    assert '2×1280×1×1' in printed and 'training, channels_last' in printed
+    assert all(row['norm'] > 0 and row['both'] > 0 for row in json.loads(out.read_text()))
+
+
 def test_exported_networks_by_onnxruntime(tmp_path):
     result = benchmark('mobilenext', ['EAN'], (64, 64), repeat=1, runtime='onnxruntime')
     assert result['settings']['runtime'] == 'onnxruntime'

@@ -74,6 +74,18 @@ def test_small_planes(shape, layout):
             assert_equals_reference(inputs, statistics, mode, True, max(tolerance, 1e-4 if shape[2:] == (1, 1) else 0))
 
 
+@needs_library
+@pytest.mark.parametrize('shape', [(1, 96, 40, 41), (3, 37, 33, 32), (8, 70, 32, 33)])
+def test_large_planes_of_few_samples(shape):
+    """In channels_last those of fewer than 8 are read in slices."""
+    for dtype, tolerance in ((torch.float32, 2e-5), (torch.bfloat16, 1.6e-2)):
+        inputs, statistics = make(shape, dtype, 'channels_last')
+        with torch.no_grad():
+            inputs['z'][:, ::2] += 20
+            inputs['z'][..., 16:, :] *= 3  # moments that differ from slice to slice
+        assert_equals_reference(inputs, statistics, 'evaluation', True, tolerance)
+
+
 RESULTS = """
 import sys, torch
 from tests.test_ops.test_batch_norm_gate import FORMATS, MODES, fused, make

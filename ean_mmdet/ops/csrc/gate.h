@@ -38,6 +38,10 @@ struct Forward {
   double eps;
   bool relu;
   float *mean, *var;  // (samples, channels): each plane's moments of z, written where planes are not single pixels
+  // Large planes in channels_last are read in slices of so many pixels, as memory has them; 0: they are not.
+  int64_t slice = 0;
+  float *slice_mean = nullptr, *slice_var = nullptr;  // (samples, slices, channels): scratch
+  int64_t slices() const { return (map.pixels + slice - 1) / slice; }
 };
 
 struct Backward {
@@ -64,6 +68,9 @@ struct Kernels {
   const char *name;
   int64_t width;  // floats of a vector
   void (*forward)(const Forward &, const Blocks &, int64_t begin, int64_t end);
+  // The same in slices, tasks being samples times slices: first all slices' moments, then the gate.
+  void (*slice_moments)(const Forward &, const Blocks &, int64_t begin, int64_t end);
+  void (*slice_gate)(const Forward &, const Blocks &, int64_t begin, int64_t end);
   void (*backward)(const Backward &, const Blocks &, int64_t begin, int64_t end);
 };
 

@@ -565,6 +565,48 @@ void forward_task(const Forward &f, const Task &t) {
   }
 }
 
+// f(layout, offset, sample, channel, each) for all blocks of channels of a slice; each(g) hands their parts to g.
+template <class T, class F>
+void each_of_slice(const Forward &f, int64_t task, const F &function) {
+  const bool alike[SIDE_BY_SIDE] = {};
+  int64_t sample = task / f.slices(), first = task % f.slices() * f.slice;
+  Map slice = f.map;
+  slice.pixels = std::min(f.slice, f.map.pixels - first);
+  for (int64_t channel = 0; channel < f.map.channels; channel += LANES) {
+    ChannelsLast<T> layout{slice, std::min(LANES, f.map.channels - channel)};
+    int64_t offset = (sample * f.map.pixels + first) * f.map.channels + channel;
+    function(layout, offset, sample, channel, [&](const auto &g) { layout.template each<4>(alike, g); });
+  }
+}
+
+template <class T>
+void slice_moments_task(const Forward &f, int64_t task) {
+  const T *z = static_cast<const T *>(f.z);
+  alignas(64) Lanes mean, var;
+  each_of_slice<T>(f, task, [&](const auto &layout, int64_t offset, int64_t, int64_t channel, const auto &each) {
+    each([&](auto part, int64_t at, int64_t lane) { moments(part, z + offset + at, mean + lane, var + lane); });
+    copy_out(f.slice_mean + task * f.map.channels + channel, mean, layout.count);
+    copy_out(f.slice_var + task * f.map.channels + channel, var, layout.count);
+  });
+}
+
+template <class T>
+void slice_gate_task(const Forward &f, int64_t task) {
+  const T *z = static_cast<const T *>(f.z), *residual = static_cast<const T *>(f.residual);
+  T *y = static_cast<T *>(f.y);
+  Planes planes;
+  each_of_slice<T>(f, task, [&](const auto &layout, int64_t offset, int64_t sample, int64_t channel, const auto &each) {
+    const Channels channels(f, channel, layout.count);
+    copy_in(planes.mean, f.mean + sample * f.map.channels + channel, layout.count);
+    copy_in(planes.var, f.var + sample * f.map.channels + channel, layout.count);
+    planes.set(channels, f.eps, false);
+    each([&](auto part, int64_t at, int64_t lane) {
+      at += offset;
+      gate(part, z + at, residual ? residual + at : nullptr, y + at, f.relu, channels, planes, lane);
+    });
+  });
+}
+
 // Adds what a sample's planes contribute.
 void add_totals(const Sums &s, const Channels &c, const Planes &p, float eps, double (*totals)[LANES]) {
   for_lanes(c.count, [&](int64_t i) {
@@ -691,6 +733,18 @@ void forward(const Forward &f, const Blocks &blocks, int64_t begin, int64_t end)
   });
 }
 
+void slice_moments(const Forward &f, const Blocks &, int64_t begin, int64_t end) {
+  with_types(f.map, [&]<class T, class Layout>(T *, Layout *) {
+    for (int64_t i = begin; i < end; ++i) slice_moments_task<T>(f, i);
+  });
+}
+
+void slice_gate(const Forward &f, const Blocks &, int64_t begin, int64_t end) {
+  with_types(f.map, [&]<class T, class Layout>(T *, Layout *) {
+    for (int64_t i = begin; i < end; ++i) slice_gate_task<T>(f, i);
+  });
+}
+
 void backward(const Backward &b, const Blocks &blocks, int64_t begin, int64_t end) {
   with_types(b.map, [&]<class T, class Layout>(T *, Layout *) {
     for (int64_t i = begin; i < end; ++i) backward_task<T, Layout>(b, blocks, Task(b.map, blocks, i));
@@ -699,6 +753,6 @@ void backward(const Backward &b, const Blocks &blocks, int64_t begin, int64_t en
 
 }  // namespace
 
-extern const Kernels EAN_KERNELS{EAN_KERNELS_NAME, W, forward, backward};
+extern const Kernels EAN_KERNELS{EAN_KERNELS_NAME, W, forward, slice_moments, slice_gate, backward};
 
 }  // namespace ean

@@ -52,7 +52,7 @@ Blocks blocks(const Map &map, const Norm &norm) {
     uint32_t threads = 1;
     torch_get_num_threads(&threads);
     channels = SIDE_BY_SIDE * width;
-    while (channels > width && map.samples * map.channels < 2 * int64_t(threads) * channels) channels /= 2;
+    while (channels > width && map.samples * map.channels < 4 * int64_t(threads) * channels) channels /= 2;
   }
   return {channels, norm.training ? map.samples : samples};
 }
@@ -60,21 +60,65 @@ Blocks blocks(const Map &map, const Norm &norm) {
 int64_t chunks(const Map &map, const Blocks &blocks) { return (map.samples + blocks.samples - 1) / blocks.samples; }
 
 template <class Arguments>
-int32_t run(const Arguments &arguments, const Blocks &blocks,
+int32_t run(const Arguments &arguments, const Blocks &blocks, int64_t tasks, int64_t elements,
             void (*Kernels::*kernel)(const Arguments &, const Blocks &, int64_t, int64_t)) {
-  const Map &map = arguments.map;
   struct Context {
     const Arguments &arguments;
     const Blocks &blocks;
     void (*kernel)(const Arguments &, const Blocks &, int64_t, int64_t);
   } context{arguments, blocks, kernels().*kernel};
-  int64_t tasks = (map.channels + blocks.channels - 1) / blocks.channels * chunks(map, blocks);
-  int64_t grain = std::max<int64_t>(1, GRAIN / (map.pixels * blocks.channels * blocks.samples));
   auto call = [](int64_t begin, int64_t end, void *pointer) {
     auto *c = static_cast<Context *>(pointer);
     c->kernel(c->arguments, c->blocks, begin, end);
   };
-  return torch_parallel_for(0, tasks, grain, call, &context);
+  return torch_parallel_for(0, tasks, std::max<int64_t>(1, GRAIN / elements), call, &context);
+}
+
+template <class Arguments>
+int32_t run(const Arguments &arguments, const Blocks &blocks,
+            void (*Kernels::*kernel)(const Arguments &, const Blocks &, int64_t, int64_t)) {
+  const Map &map = arguments.map;
+  int64_t tasks = (map.channels + blocks.channels - 1) / blocks.channels * chunks(map, blocks);
+  return run(arguments, blocks, tasks, map.pixels * blocks.channels * blocks.samples, kernel);
+}
+
+// The planes' moments from those of their slices.
+void join_slices(const Forward &f) {
+  const int64_t channels = f.map.channels, slices = f.slices();
+  std::vector<double> mean(channels), squares(channels);
+  for (int64_t n = 0; n < f.map.samples; ++n) {
+    std::fill(mean.begin(), mean.end(), 0), std::fill(squares.begin(), squares.end(), 0);
+    auto each = [&](auto add) {
+      for (int64_t s = 0; s < slices; ++s) {
+        double share = double(std::min(f.slice, f.map.pixels - s * f.slice)) / f.map.pixels;
+        for (int64_t i = 0, at = (n * slices + s) * channels; i < channels; ++i) add(i, at + i, share);
+      }
+    };
+    each([&](int64_t i, int64_t at, double share) { mean[i] += share * f.slice_mean[at]; });
+    each([&](int64_t i, int64_t at, double share) {
+      double d = f.slice_mean[at] - mean[i];
+      squares[i] += share * (f.slice_var[at] + d * d);
+    });
+    std::copy(mean.begin(), mean.end(), f.mean + n * channels);
+    std::copy(squares.begin(), squares.end(), f.var + n * channels);
+  }
+}
+
+int32_t run_forward(Forward &forward) {
+  const Map &map = forward.map;
+  Blocks blocks = ean::blocks(map, forward.norm);
+  // One sample's columns lie far apart, and in another core's cache, as a convolution shares out rows.
+  bool sliced = map.channels_last && !map.single && map.samples < 8 && map.pixels >= CHUNK / 8;
+  if (!sliced || forward.norm.training)
+    return run(forward, blocks, &Kernels::forward);
+  forward.slice = std::max<int64_t>(64, 2 * GRAIN / map.channels);
+  int64_t tasks = map.samples * forward.slices();
+  std::unique_ptr<float[]> scratch(new float[2 * tasks * map.channels]);
+  forward.slice_mean = scratch.get(), forward.slice_var = scratch.get() + tasks * map.channels;
+  int32_t error = run(forward, blocks, tasks, forward.slice * map.channels, &Kernels::slice_moments);
+  if (error) return error;
+  join_slices(forward);
+  return run(forward, blocks, tasks, forward.slice * map.channels, &Kernels::slice_gate);
 }
 
 // Totals added up, over the blocks of samples and over all channels that share a number.
@@ -152,7 +196,7 @@ EXPORT int32_t ean_forward(int64_t type, int64_t samples, int64_t channels, int6
                        {norm_weight, norm_bias, norm_mean, norm_var, norm_eps, training},
                        z, residual, y, fold.scale.data(), fold.shift.data(), size, eps, relu, moments,
                        moments + samples * channels};
-  return ean::run(forward, ean::blocks(forward.map, forward.norm), &ean::Kernels::forward);
+  return ean::run_forward(forward);
 }
 
 EXPORT int32_t ean_backward(int64_t type, int64_t samples, int64_t channels, int64_t pixels, bool channels_last,
