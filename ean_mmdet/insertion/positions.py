@@ -172,7 +172,11 @@ def _in_block(block: nn.Module) -> list[str] | None:
         return last
     pools = any(isinstance(part, nn.MaxPool2d) for part in block.modules())  # YOLO's SPP and SPPF
     adds = adding or any(hasattr(block, name) for name in _ADDS)
-    return last if adds and not pools and len(layers) > 1 and children.keys() & {'conv1', 'cv1', 'conv_1'} else None
+    if not adds or pools or len(layers) < 2 or not children.keys() & {'conv1', 'cv1', 'conv_1'}:
+        return None
+    # by number, as Res2Net of MMDetection makes its last convolution before those in the middle
+    numbered = max((name for name in children if re.fullmatch(r'(conv|cv)_?\d', name)), key=lambda name: name[-1])
+    return [layer.last for layer in layers if f'{layer.name}.'.startswith(f'{numbered}.')][-1:] or last
 
 
 def _expanding(layers: Sequence[_Layer], kind: str) -> _Layer | None:
