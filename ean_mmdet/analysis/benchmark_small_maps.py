@@ -7,10 +7,10 @@ from functools import partial
 
 import torch
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from ..attention import EAN
-from ..attention.tail import tail
+from ..ops import batch_norm_gate
 from .timing import LAYOUTS, interleave
 
 # What MobileNeXt's EANs take in at 32 × 32, (C, H, W), groups 8.
@@ -45,7 +45,14 @@ def _time_map(shape: tuple[int, int, int, int], layout: str, repeat: int) -> lis
         nn.init.normal_(parameter)
     z, grad = (torch.randn(shape).to(memory_format=LAYOUTS[layout]) for _ in range(2))
     leaf = z.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    forwards: dict[str, Callable] = {'norm': norm, 'both': lambda z: tail(z, norm, [ean])}
+
+    def both(z: Tensor) -> Tensor:
+        return batch_norm_gate(
+            z, norm.running_mean, norm.running_var, ean.alpha, ean.delta, ean.weight, ean.bias,
+            norm_weight=norm.weight, norm_bias=norm.bias, training=norm.training,
+        )  # fmt: skip
+
+    forwards: dict[str, Callable] = {'norm': norm, 'both': both}
 
     def infer(forward: Callable) -> None:
         with torch.inference_mode():
