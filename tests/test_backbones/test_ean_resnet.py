@@ -53,9 +53,10 @@ def test_is_resnet_with_a_gate_before_the_addition(depth):
     for block in (backbone.layer1[0], backbone.layer2[0], backbone.layer2[1]):
         x = torch.randn(2, block.conv1.in_channels, 8, 8)
         out = block.norm1(block.conv1(x)).relu()
-        out = block.norm2(block.conv2(out))
         if depth == 50:
-            out = block.norm3(block.conv3(out.relu()))
+            out = block.norm3.normalize(block.conv3(block.norm2(block.conv2(out)).relu()))
+        else:
+            out = block.norm2.normalize(block.conv2(out))
         shortcut = block.downsample(x) if block.downsample is not None else x
         torch.testing.assert_close(
             block(x),
