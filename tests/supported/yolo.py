@@ -88,7 +88,9 @@ def main() -> None:
     for module in fused.modules():
         if isinstance(module, EAN):
             torch.nn.init.constant_(module.delta, -100)
-    assert not torch.allclose(fused(x)[0], expected, rtol=0.1), 'the attention was lost'
+    shut = (fused(x)[0] - expected).abs().max() / expected.abs().max()
+    print(f'with its attention shut, by {shut:.1e}')
+    assert shut > 1e-5, 'the attention was lost'
     program = torch.export.export(copy.deepcopy(trained).fuse(verbose=False), (x,), strict=False)
     torch.export.save(program, args.work_dir / 'ean.pt2')
     change = (torch.export.load(args.work_dir / 'ean.pt2').module()(x)[0] - expected).abs().max()
