@@ -35,4 +35,4 @@ def install() -> None:
         sys.meta_path.append(MMCVFinder)
     # Gone in Python 3.14; mmengine 0.10 asks by it for mmcv._ext as it builds an optimizer.
     if not hasattr(pkgutil, 'find_loader'):
-        pkgutil.find_loader = find_loader  # type: ignore[attr-defined]
+        pkgutil.find_loader = find_loader  # type: ignore

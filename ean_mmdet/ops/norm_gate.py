@@ -137,7 +137,7 @@ def batch_norm_gate(
     if z.dim() == 4 and not _are_vectors(of_norm, z.shape[1], z.device):
         names = 'running_mean', 'running_var', 'norm_weight', 'norm_bias'
         for name, vector in zip(names, of_norm):
-            if not _are_vectors((vector,), z.shape[1], z.device):
+            if vector is not None and not _are_vectors((vector,), z.shape[1], z.device):
                 raise ValueError(
                     f'batch_norm_gate: {name} must be of shape (C,) = ({z.shape[1]},) and on {z.device}, '
                     f'got {tuple(vector.shape)} on {vector.device}'
@@ -208,7 +208,8 @@ def in_dtype(fields: Fields, dtype: torch.dtype) -> Fields:
 
 def check_vectors(function: str, z: Tensor, **vectors: Tensor | None) -> None:
     """See that the gate's vectors are on the device of ``z``, all of one shape, and of one that fits its channels."""
-    (first,) = next(iter(vectors.values())).shape[:1] or (0,)
+    leading = next(iter(vectors.values()))
+    (first,) = leading.shape[:1] or (0,) if leading is not None else (0,)
     if z.dim() == 4 and first and z.shape[1] % first == 0 and _are_vectors(vectors.values(), first, z.device):
         return
     channels = z.shape[1] if z.dim() == 4 else 0
