@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
@@ -36,16 +36,18 @@ html_title = f'ean_mmdet {release}'
 html_static_path = ['_static']
 
 
-def name_folders(app: object, name: str, source: list[str]) -> None:
-    """Show a link to a folder of the repository as its name: a page can show files, not folders."""
+def name_places(app: object, name: str, source: list[str]) -> None:
+    """Show a link to a folder or a page elsewhere in the repository as its name: a site has neither."""
     here = (DOCS / name).parent
 
     def shown(link: re.Match) -> str:
-        return f'`{link[2]}`' if (here / link[2]).is_dir() else link[0]
+        place = (here / link[2]).resolve()
+        elsewhere = place.is_dir() or (place.suffix == '.md' and DOCS not in place.parents)
+        return f'`{place.relative_to(ROOT)}`' if elsewhere and ROOT in place.parents else link[0]
 
     source[0] = re.sub(r'\[([^\]]*)\]\(([^)#:]+)\)', shown, source[0])
 
 
 def setup(app) -> None:
     write_tool_help(DOCS / 'reference' / 'tools.md')
-    app.connect('source-read', name_folders)
+    app.connect('source-read', name_places)

@@ -13,7 +13,7 @@ TOOLS = Path(__file__).parents[1] / 'tools'
 HEAD = """# Command lines
 
 Every tool prints this with `--help`. Shell scripts for several GPUs and for Slurm are in
-[the paper's detectors](../paper.md).
+the README.
 """
 
 

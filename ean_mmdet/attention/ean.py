@@ -35,7 +35,7 @@ class EAN(NotesHooks, BaseModule):
         groups: Number of channel groups. The paper takes 64 for large networks and 8 for lightweight ones.
             Defaults to 64.
         weight_norm: The norm that γ is divided by. ``'l2'``: sqrt(Σγ² + eps), Eq. 6. ``'rms'``:
-            sqrt(mean γ² + eps), and ``'l1'``: mean |γ| + eps, the two that the authors' classification code has.
+            sqrt(mean γ² + eps), and ``'l1'``: ``mean |γ| + eps``, the two that the authors' classification code has.
             Defaults to ``'l2'``.
         eps: Added to the variance and to the norm. Defaults to 1e-5.
         init_cfg: Initialization config, see :class:`mmengine.model.BaseModule`.

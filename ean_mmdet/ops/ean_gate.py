@@ -32,7 +32,7 @@ def ean_gate(
         bias: β, the shift of the normalization, of the shape of ``weight``.
         alpha: α, the scale of the adaptation, of the shape of ``weight``.
         delta: δ, the shift of the adaptation, of the shape of ``weight``.
-        weight_norm: ‖γ‖ is ``'l2'``: sqrt(Σγ² + eps), ``'rms'``: sqrt(mean γ² + eps), ``'l1'``: mean |γ| + eps.
+        weight_norm: ‖γ‖ is ``'l2'``: sqrt(Σγ² + eps), ``'rms'``: sqrt(mean γ² + eps), ``'l1'``: ``mean |γ| + eps``.
             Defaults to ``'l2'``.
         eps: Added to the variance and to the norm. Defaults to 1e-5.
         residual: Summand to the gated feature map, of the shape of ``x``. Defaults to None.
