@@ -21,7 +21,6 @@ version = release = ean_mmdet.__version__
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
 source_suffix = {'.md': 'markdown'}
 exclude_patterns = ['results/*/README.md', '_build']
-myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_heading_anchors = 4
 suppress_warnings = ['myst.header']
 
