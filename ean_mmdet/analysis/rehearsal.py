@@ -1,6 +1,7 @@
 """Some iterations of a config's training on made-up images: what memory and time it takes, before the data is there.
 
-The model, the pipeline, the batch, the optimizer and the hooks are the config's; only the images are drawn.
+The model, the pipeline, the batch, the optimizer and the hooks are the config's; only the images are drawn, and the
+learning rate is next to nothing.
 """
 
 from __future__ import annotations
@@ -143,6 +144,8 @@ def _shorten(config: Config, iterations: int) -> None:
     config.log_processor = dict(type='LogProcessor', window_size=10, by_epoch=False)
     config.load_from, config.resume, config.log_level = None, False, 'WARNING'
     config.auto_scale_lr = None
+    if 'optimizer' in config.optim_wrapper:  # on made-up images a usual rate may diverge, and takes as long
+        config.optim_wrapper['optimizer']['lr'] = 1e-6
     config.model = _without_checkpoints(config.model)
 
 

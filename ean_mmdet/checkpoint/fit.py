@@ -39,13 +39,18 @@ class Fit:
         """Whether every parameter is filled."""
         return not self.missing and not self.mismatched
 
+    @property
+    def width_ratio(self) -> float | None:
+        """How many times the model's channels most layers have that differ; None where not one number says it."""
+        ratios = Counter(theirs[0] / own[0] for theirs, own in self.mismatched.values() if theirs and own)
+        ratio, count = ratios.most_common(1)[0] if ratios else (1, 0)
+        return ratio if ratio != 1 and count > len(self.mismatched) / 2 and len(self.mismatched) > 8 else None
+
     def guess(self) -> str:
         """What the checkpoint seems to be of, in words."""
+        if self.width_ratio is not None:
+            return f'of another width (most of its layers have {self.width_ratio:g} times the channels)'
         if self.mismatched:
-            ratios = Counter(theirs[0] / own[0] for theirs, own in self.mismatched.values() if theirs and own)
-            ratio, count = ratios.most_common(1)[0] if ratios else (1, 0)
-            if ratio != 1 and count > len(self.mismatched) / 2 and len(self.mismatched) > 8:
-                return f'of another width (most of its layers have {ratio:g} times the channels)'
             if self.share > 0.5:
                 return 'of another number of classes, or another head'
             return 'of another architecture'
@@ -116,7 +121,8 @@ def check_fit(model: nn.Module, weights: dict, source: str, whole: bool = False)
         return
     model = unwrapped(model)
     kind = type(model).__name__
-    if fit.share < LEAST_SHARE or too_much or (whole and (fit.mismatched or fit.share < 0.9)):
+    of_another = fit.share < LEAST_SHARE or fit.width_ratio is not None
+    if of_another or too_much or (whole and (fit.mismatched or fit.share < 0.9)):
         if fit.share == 0 and not fit.mismatched:
             raise InputError(
                 f'{source} has no weight in common with this {kind}. It has {_sample(weights)}; the model has '

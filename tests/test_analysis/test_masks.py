@@ -40,7 +40,7 @@ def test_statistics_and_replacing(tmp_path):
     images = [torch.randn(2, 3, 64, 64) for _ in range(2)]
     statistics = mask_statistics(model, lambda: (model(image) for image in images))
     assert [entry.name for entry in statistics] == list(eans(model)) and len(statistics) == 15
-    first, ean = statistics[0], model.layer1[0].attention
+    first, ean = statistics[0], model.layer1[0].depthwise2.bn_attention
     torch.testing.assert_close(first.omega, ean.weight / (ean.weight.square().sum() + ean.eps).sqrt())
     inputs = [None]
     hook = ean.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))

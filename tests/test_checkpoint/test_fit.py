@@ -26,8 +26,8 @@ def test_its_own_checkpoint_says_nothing(capsys):
 
 @pytest.mark.parametrize('whole', [False, True])
 def test_another_width(whole):
-    """Counters of batches are alike in both, which is not enough."""
-    with pytest.raises(InputError, match=r'half\.pth fills \d\.\d% .*another width \(most .* 2 times the channels\)'):
+    """The last stage is alike in both, which is not enough."""
+    with pytest.raises(InputError, match=r'half\.pth fills \d+\.\d% .*another width \(most .* 2 times the channels\)'):
         check_fit(Detector(0.25), Detector(0.5).state_dict(), 'half.pth', whole)
 
 

@@ -165,17 +165,19 @@ def test_what_already_has_attention_is_never_scaled_twice(checkpoint18, tmp_path
 
 def test_some_of_the_attention_only(checkpoint18, tmp_path):
     state = warm_started(resnet(18), checkpoint18).state_dict()
-    some = {key: value for key, value in state.items() if not key.startswith('layer4.1.ean.')}
-    with pytest.raises(InputError, match=r'lacks others: it has layer1.0.ean.* and lacks layer4.1.ean'):
+    some = {key: value for key, value in state.items() if not key.startswith('layer4.1.bn2_attention.')}
+    with pytest.raises(
+        InputError, match=r'lacks others: it has layer1.0.bn2_attention.* and lacks layer4.1.bn2_attention'
+    ):
         warm_started(resnet(18), save(tmp_path / 'some.pth', some))
-    some = {key: value for key, value in state.items() if not key.endswith('layer2.0.ean.alpha')}
-    with pytest.raises(InputError, match=r'lacks some of layer2.0.ean'):
+    some = {key: value for key, value in state.items() if not key.endswith('layer2.0.bn2_attention.alpha')}
+    with pytest.raises(InputError, match=r'lacks some of layer2.0.bn2_attention'):
         warm_started(resnet(18), save(tmp_path / 'some.pth', some))
 
 
 def test_attention_that_the_model_has_not_got(checkpoint18, tmp_path):
     path = save(tmp_path / 'ean.pth', warm_started(resnet(18), checkpoint18))
-    with pytest.raises(InputError, match=r'unexpected keys \(layer1.0.ean'):
+    with pytest.raises(InputError, match=r'unexpected keys \(layer1.0.bn2_attention'):
         warm_started(dict(type='ResNet', depth=18), path)
 
 

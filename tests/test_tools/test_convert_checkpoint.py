@@ -12,7 +12,7 @@ def test_a_users_session(run_tool, tmp_path):
     assert "source: another library's keys, by the order of layers" in result.stdout
     assert '× 2' in result.stdout
     assert f"init_cfg=dict(type='Pretrained', checkpoint='{target}')" in result.stdout
-    assert 'layer1.0.attention.alpha' in torch.load(target)['state_dict']
+    assert 'layer1.0.depthwise2.bn_attention.alpha' in torch.load(target)['state_dict']
 
     # again, from the converted file, which there is nothing to convert in
     again = tmp_path / 'again.pth'

@@ -72,7 +72,6 @@ def test_rehearsal_of_a_detector_needs_no_data(tiny, sample_data):
 def test_rehearsal_of_a_classifier_counts_epochs():
     config = Config.fromfile(ROOT / 'configs/pretrain/mobilenext_cifar10.py')
     config.model.backbone.widen_factor = 0.25
-    config.model.head.in_channels = 320
     config.train_dataloader.batch_size = 4
     config.train_dataloader.num_workers, config.train_dataloader.persistent_workers = 0, False
     found = rehearse(config, 5)
