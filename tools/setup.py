@@ -1,8 +1,10 @@
 """Make the environment: .venv/ in the repository root (or $EAN_VENV) with everything in requirements.txt and this
 package, editable, its kernels for CPUs compiled where a C++ compiler is. Done at once where it is up to date.
 
-  python tools/setup.py          the Python that runs it is the environment's; bash tools/setup.sh finds one
-  python tools/setup.py --test   and what the tests need
+usage: python tools/setup.py [--test]
+
+  --test      and what the tests need
+The Python that runs it is the environment's; bash tools/setup.sh finds one.
 
 Environment:
   EAN_VENV    where the environment goes (default: .venv)

@@ -141,6 +141,7 @@ def _shorten(config: Config, iterations: int) -> None:
     config.train_dataloader.pop('batch_sampler', None)
     hooks = config.setdefault('default_hooks', {})
     hooks['checkpoint'] = None
+    config.pop('visualizer', None)  # one of a process, which would keep a folder that goes
     config.log_processor = dict(type='LogProcessor', window_size=10, by_epoch=False)
     config.load_from, config.resume, config.log_level = None, False, 'WARNING'
     config.auto_scale_lr = None

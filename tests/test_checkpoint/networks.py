@@ -190,7 +190,7 @@ class PublicMobileNeXt(nn.Module):
         (6, 1280, 1, 1),
     )
 
-    def __init__(self, width: float = 1.0, groups: int | None = None) -> None:
+    def __init__(self, width: float = 1.0, groups: int | None = None, last_channels: int | None = None) -> None:
         super().__init__()
         inputs = divisible(32 * width, 8)
         stem = [nn.Conv2d(3, inputs, 3, 2, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU6(inplace=True)]
@@ -198,6 +198,7 @@ class PublicMobileNeXt(nn.Module):
         self.ends = []
         for reduction, channels, blocks, stride in self.stages:
             outputs = divisible(channels * (max(width, 1) if channels == 1280 else width), 8)
+            outputs = last_channels if channels == 1280 and last_channels else outputs
             for block in range(blocks):
                 first = stride if block == 0 else 1
                 alone = blocks == 1 and stride == 1

@@ -35,8 +35,8 @@ def line(network: nn.Module, **paramwise) -> str | None:
 def test_a_frozen_stage():
     network = build(type='EANResNet', groups=8, frozen_stages=1)
     assert line(network) == (
-        '3 of 16 attention modules can never learn: layer1.0.ean, layer1.1.ean, layer1.2.ean stay at a constant map of '
-        '0.5, as they need no gradient. Train them (a smaller frozen_stages, or requires_grad_(True)), leave them out, '
+        '3 of 16 attention modules can never learn: layer1.0.bn3_attention, layer1.1.bn3_attention, '
+        'layer1.2.bn3_attention stay at a constant map of 0.5, as they need no gradient. Train them (a smaller frozen_stages, or requires_grad_(True)), leave them out, '
         'or load a checkpoint in which they were trained'
     )
     assert line(build(type='EANResNet', groups=8, frozen_stages=0)) is None
@@ -44,15 +44,15 @@ def test_a_frozen_stage():
 
 def test_a_learning_rate_of_0():
     network = build(type='EANResNet', groups=8)
-    text = line(network, custom_keys=dict(ean=dict(lr_mult=0)))
-    assert text.startswith('16 of 16 ') and 'layer1.2.ean and 13 more' in text and 'no lr_mult of 0' in text
-    assert line(network, custom_keys=dict(ean=dict(lr_mult=0.1))) is None
+    text = line(network, custom_keys=dict(bn3_attention=dict(lr_mult=0)))
+    assert text.startswith('16 of 16 ') and 'layer1.2.bn3_attention and 13 more' in text and 'no lr_mult of 0' in text
+    assert line(network, custom_keys=dict(bn3_attention=dict(lr_mult=0.1))) is None
 
 
 def test_no_gradient_asked_for():
     network = build(type='EANResNet', groups=8)
-    network.layer3[1].ean.requires_grad_(False)
-    assert line(network).startswith('1 of 16 attention modules can never learn: layer3.1.ean stay')
+    network.layer3[1].bn3_attention.requires_grad_(False)
+    assert line(network).startswith('1 of 16 attention modules can never learn: layer3.1.bn3_attention stay')
 
 
 def test_trained_attention_may_be_frozen(tmp_path):

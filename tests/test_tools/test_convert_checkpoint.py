@@ -7,7 +7,7 @@ CONFIG = 'configs/sample/ssdlite192_ean_mobilenext_sample.py'
 
 def test_a_users_session(run_tool, tmp_path):
     source, target = tmp_path / 'mobilenext.pth', tmp_path / 'ean.pth'
-    torch.save(PublicMobileNeXt(0.5).state_dict(), source)
+    torch.save(PublicMobileNeXt(0.5, last_channels=640).state_dict(), source)
     result = run_tool('convert_checkpoint.py', source, target, '--config', CONFIG)
     assert "source: another library's keys, by the order of layers" in result.stdout
     assert '× 2' in result.stdout
