@@ -36,7 +36,8 @@ def test_a_frozen_stage():
     network = build(type='EANResNet', groups=8, frozen_stages=1)
     assert line(network) == (
         '3 of 16 attention modules can never learn: layer1.0.bn3_attention, layer1.1.bn3_attention, '
-        'layer1.2.bn3_attention stay at a constant map of 0.5, as they need no gradient. Train them (a smaller frozen_stages, or requires_grad_(True)), leave them out, '
+        'layer1.2.bn3_attention stay at a constant map of 0.5, as they need no gradient. Train them (a smaller '
+        'frozen_stages, or requires_grad_(True)), leave them out, '
         'or load a checkpoint in which they were trained'
     )
     assert line(build(type='EANResNet', groups=8, frozen_stages=0)) is None
