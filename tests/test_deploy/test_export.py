@@ -228,11 +228,13 @@ def test_the_tools_evaluate_and_run_an_exported_model(tiny, sample_data, tmp_pat
     _, about = load_exported(path)
     assert about['height'] == about['width'] == 96 and about['channels'] == 'RGB' and len(about['mean']) == 3
     assert about['resize'] == [dict(type='Resize', scale=[96, 96], keep_ratio=False)]
-    metrics = []
+    scores = []
     for number, model in enumerate((checkpoint, path)):
-        run_tool('test.py', tiny, model, '--work-dir', tmp_path / str(number))
-        (file,) = (tmp_path / str(number)).glob('2*/2*.json')
-        metrics.append(json.loads(file.read_text())['coco/bbox_mAP'])
-    assert metrics[0] == pytest.approx(metrics[1], abs=1e-3)
+        out = tmp_path / f'{number}.json'
+        run_tool('test.py', tiny, model, '--work-dir', tmp_path / str(number), '--out', out)
+        scores.append(sorted((entry['image_id'], entry['score']) for entry in json.loads(out.read_text())))
+    # after six iterations scores are nearly tied, so that mAP depends on which of them come first
+    assert len(scores[0]) == len(scores[1]) == 8 * 20
+    np.testing.assert_allclose(scores[0], scores[1], rtol=0, atol=1e-4)
     run_tool('infer.py', sample_data / 'JPEGImages/000001.jpg', tiny, path, '--out-dir', tmp_path / 'out')
     assert json.loads((tmp_path / 'out/detections.json').read_text())['annotations']
