@@ -28,7 +28,7 @@ def tool_help(script: Path) -> str:
     finally:
         sys.argv = saved
         os.environ.pop('COLUMNS') if columns is None else os.environ.update(COLUMNS=columns)
-    return out.getvalue()
+    return out.getvalue().replace(str(Path.home()), '~')
 
 
 def write_tool_help(target: Path) -> None:

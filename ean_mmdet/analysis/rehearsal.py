@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
+from ..checkpoint.convert import without_checkpoints
 from ..datasets.config_parts import dataset_classes, datasets_of, is_classifier, type_name
 from ..engine import build_runner
 from ..errors import InputError
@@ -147,18 +148,7 @@ def _shorten(config: Config, iterations: int) -> None:
     config.auto_scale_lr = None
     if 'optimizer' in config.optim_wrapper:  # on made-up images a usual rate may diverge, and takes as long
         config.optim_wrapper['optimizer']['lr'] = 1e-6
-    config.model = _without_checkpoints(config.model)
-
-
-def _without_checkpoints(part: Any) -> Any:
-    if isinstance(part, dict):
-        kept = {k: v for k, v in part.items() if not (k == 'init_cfg' and _loads(v)) and k != 'pretrained'}
-        return ConfigDict({key: _without_checkpoints(value) for key, value in kept.items()})
-    return type(part)(map(_without_checkpoints, part)) if isinstance(part, (list, tuple)) else part
-
-
-def _loads(init_cfg: Any) -> bool:
-    return isinstance(init_cfg, dict) and 'checkpoint' in init_cfg
+    config.model = without_checkpoints(config.model)
 
 
 def _use_made_up_data(config: Config, leaves: list[dict], folder: Path, size: tuple[int, int], batch: int) -> None:

@@ -56,7 +56,7 @@ def convert_checkpoint(
     weights = weights_in(content, source, prefix)
 
     init_default_scope(config.get('default_scope') or 'mmdet')
-    model = MODELS.build(_without_checkpoints(config.model))
+    model = MODELS.build(without_checkpoints(config.model))
     model.init_weights()
     report = load_weights(model, weights, source, strict=True)
     if report.loaded_gates:
@@ -93,13 +93,13 @@ def save_whole(checkpoint: dict, path: Path) -> None:
     write_whole(path, write)
 
 
-def _without_checkpoints(config: Any) -> Any:
+def without_checkpoints(config: Any) -> Any:
     """A model's config without the initializers that load checkpoints: what they load would be replaced anyway."""
     if isinstance(config, dict):
         kept = {key: value for key, value in config.items() if not _is_loading(key, value)}
-        return ConfigDict({key: _without_checkpoints(value) for key, value in kept.items()})
+        return ConfigDict({key: without_checkpoints(value) for key, value in kept.items()})
     if isinstance(config, (list, tuple)):
-        return type(config)(_without_checkpoints(value) for value in config if not _is_loading('init_cfg', value))
+        return type(config)(without_checkpoints(value) for value in config if not _is_loading('init_cfg', value))
     return config
 
 
