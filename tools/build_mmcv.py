@@ -105,7 +105,7 @@ def build(package: str, version: str, wheels: Path) -> None:
     if compiler is None:
         sys.exit(
             'error: no C++ compiler, and mmcv has to be compiled. Install one (Debian, Ubuntu: apt-get install g++;'
-            ' conda: conda install -c conda-forge cxx-compiler), or give a ready wheel in EAN_MMCV_WHEEL.'
+            ' conda: conda install -c conda-forge cxx-compiler), or give a ready wheel in EAN_MMCV.'
         )
     cuda = with_cuda()
     wheels.mkdir(parents=True, exist_ok=True)

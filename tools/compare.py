@@ -117,7 +117,7 @@ def networks(args: argparse.Namespace) -> list[variants.Variant]:
             for part in (variant.config.model, backbone, backbone.get('backbone') or {}):
                 part.pop('init_cfg', None)
         if args.warm_start:
-            start = dict(type='WarmStart', checkpoint=args.warm_start, zero_init_gate=True)
+            start = dict(type='WarmStart', checkpoint=args.warm_start)
             (backbone.backbone if backbone.type == 'WithAttention' else backbone).init_cfg = start
     return made
 

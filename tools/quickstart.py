@@ -1,5 +1,6 @@
 """The quickstart's steps, each by the tool a user would take for it, and their outcome in a table and a picture."""
 
+import argparse
 import json
 import shlex
 import subprocess
@@ -44,6 +45,7 @@ def contact_sheet(folder: Path, file: Path) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     drawing = run('1. Draw the sample data set', 'tools/make_sample_dataset.py', str(DATA))
     training = run('2. Train EAN-MobileNeXt SSDLite', 'tools/train.py', CONFIG, '--work-dir', str(WORK_DIR))
     last = Path((WORK_DIR / 'last_checkpoint').read_text().strip())

@@ -1,13 +1,17 @@
 """The comparison in one command, on a detector that trains in seconds."""
 
+import argparse
 import json
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
+from mmengine.registry import MODELS
 
 from ean_mmdet.evaluation.trials import Launcher, Runner, Trial
 from tests.conftest import ROOT
@@ -102,3 +106,25 @@ def test_a_stop_ends_what_runs(tmp_path):
     assert time.monotonic() - begin < 30 and not runner.failed
     assert not subprocess.run(['pgrep', '-f', 'time.sleep(60)'], capture_output=True).stdout
     assert [(tmp_path / f'seed{seed}/log.txt').is_file() for seed in range(3)] == [True, True, False]
+
+
+def test_networks_of_a_warm_start_compute_the_same(tmp_path, sample_data):
+    tool = runpy.run_path(str(ROOT / 'tools' / 'compare.py'))
+    plain = MODELS.build(dict(type='MobileNeXt', widen_factor=0.25, last_channels=320))
+    torch.save(plain.state_dict(), tmp_path / 'plain.pth')
+    args = argparse.Namespace(
+        config=str(write_config(tmp_path, sample_data)), cfg_options=None, scratch=False,
+        attention=['none', 'EAN(groups=8)', 'SE'], controls=['half', 'constant'],
+        warm_start=str(tmp_path / 'plain.pth'),
+    )  # fmt: skip
+    features = {}
+    for variant in tool['networks'](args):
+        backbone = MODELS.build(variant.config.model.backbone)
+        backbone.init_weights()
+        backbone.eval()
+        with torch.no_grad():
+            features[variant.name] = backbone(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert len(features) == 5
+    for name, maps in features.items():
+        for actual, expected in zip(maps, features['none']):
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5, msg=name)

@@ -207,7 +207,7 @@ def test_launchers_say_how_they_are_used(run_tool):
         assert result.returncode == 2 and f'tools/{tool} ' in result.stdout
 
 
-TOOLS = sorted(path.name for path in (ROOT / 'tools').glob('*.py') if path.stem != 'quickstart')
+TOOLS = sorted(path.name for path in (ROOT / 'tools').glob('*.py'))
 
 
 @pytest.mark.parametrize('tool', TOOLS)
