@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from .errors import InputError
@@ -119,3 +121,55 @@ def make_folder(path: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f'cannot write to the folder {path}: {error}') from error
+
+
+def claim(named: Path | None, default: Path, **inputs: object) -> Path:
+    """Choose where results go, so that they take the place of none that was made from other inputs.
+
+    What they are made from is written beside a file, to ``NAME.made_by.json``, and into a folder, to ``made_by.json``:
+    the same inputs write over their own results. A file that the user names is written whatever is there.
+
+    Args:
+        named: The user's file or folder. None: the default, or that with the first number that is free.
+        default: A file, with a suffix, or a folder, without.
+        **inputs: What the results are made from: paths, names or lists of them.
+
+    Raises:
+        InputError: The user's folder holds the results of other inputs, or can't be written to.
+    """
+    is_file = bool(default.suffix)
+    made_by = {key: _absolute(value) for key, value in inputs.items()}
+    numbered = (default.with_stem(f'{default.stem}-{number}') if number > 1 else default for number in count(1))
+    place = named or next(path for path in numbered if _made_by(path, is_file) in (made_by, None))
+    holds = _made_by(place, is_file)
+    if named and not is_file and holds not in (made_by, None):
+        raise InputError(
+            f'{named} holds the results of {_differing(holds, made_by)}, which would be written over: name another '
+            f'folder, or delete that one'
+        )
+    write_text(_record(place, is_file), json.dumps(made_by, indent=1) + '\n')
+    return place
+
+
+def _record(path: Path, is_file: bool) -> Path:
+    return path.with_name(f'{path.name}.made_by.json') if is_file else path / 'made_by.json'
+
+
+def _made_by(path: Path, is_file: bool) -> dict | None:
+    """What the results at a path were made from; None where there are none, or a folder that no tool wrote."""
+    file = _record(path, is_file)
+    if path.exists() and file.is_file():
+        with contextlib.suppress(ValueError):
+            return json.loads(file.read_text())
+    return {} if is_file and path.exists() else None
+
+
+def _absolute(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return [_absolute(part) for part in value]
+    is_path = isinstance(value, Path) or (isinstance(value, str) and Path(value).exists())
+    return str(Path(str(value)).resolve()) if is_path else value
+
+
+def _differing(one: dict | None, other: dict) -> str:
+    return ', '.join(f'{key} {value}' for key, value in (one or {}).items() if value != other.get(key)) or 'other input'

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ean_mmdet.errors import InputError
-from ean_mmdet.files import find_images, left_out, picture_names
+from ean_mmdet.files import claim, find_images, left_out, picture_names
 
 
 def test_hidden_files_are_passed_over(tmp_path):
@@ -32,3 +32,29 @@ def test_what_is_left_out_is_named():
     left_out([], 3)
     with pytest.raises(InputError, match='1 of the 3 files named as images are left out: x is empty'):
         left_out(['x is empty'], 3)
+
+
+def test_a_folder_with_the_results_of_other_inputs(tmp_path):
+    default, images = tmp_path / 'outputs', tmp_path / 'images'
+    assert claim(None, default, images=images, checkpoint='a.pth') == default
+    assert claim(None, default, images=images, checkpoint='b.pth') == tmp_path / 'outputs-2'
+    assert claim(None, default, images=[images], checkpoint='b.pth') == tmp_path / 'outputs-3'
+    # the same inputs write over their own
+    assert claim(None, default, images=images, checkpoint='b.pth') == tmp_path / 'outputs-2'
+    assert claim(default, default, images=images, checkpoint='a.pth') == default
+    with pytest.raises(InputError, match=f'{default} holds the results of checkpoint a.pth, which would be written'):
+        claim(default, default, images=images, checkpoint='b.pth')
+    # a folder that no tool wrote
+    (tmp_path / 'mine').mkdir()
+    assert claim(tmp_path / 'mine', default, images=images) == tmp_path / 'mine'
+
+
+def test_a_file_with_the_results_of_other_inputs(tmp_path):
+    default = tmp_path / 'runs_model.groups.png'
+    default.touch()  # whoever's
+    second = tmp_path / 'runs_model.groups-2.png'
+    assert claim(None, default, runs=['a']) == second
+    second.touch()
+    assert claim(None, default, runs=['a']) == second
+    assert claim(None, default, runs=['a', 'b']) == tmp_path / 'runs_model.groups-3.png'
+    assert claim(default, default, runs=['b']) == default  # asked for by its name

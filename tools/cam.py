@@ -16,7 +16,7 @@ from ean_mmdet.datasets import config_classes
 from ean_mmdet.datasets.pipeline import preprocess, read_image
 from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
-from ean_mmdet.files import find_images, left_out, make_folder, picture_names
+from ean_mmdet.files import claim, find_images, left_out, picture_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,12 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         help="layers, their maps averaged (default: a classifier's last stage, all that a detector's neck reads)",
     )
-    parser.add_argument('--out-dir', type=Path, default=Path('cam'), help='folder for pictures (default: %(default)s)')
+    parser.add_argument(
+        '--out-dir',
+        type=Path,
+        help='folder for pictures, without those of other images or networks (default: cam, or cam-2, … where there '
+        'are some)',
+    )
     parser.add_argument('--device', default=get_device(), help='device, such as cuda:0 or cpu (default: %(default)s)')
     args = engine.parse(parser)
     if args.top < 1:
@@ -63,7 +68,8 @@ def pairs(models: list[str]) -> list[tuple[str, str]]:
 
 def main() -> None:
     args = parse_args()
-    with engine.user_errors(args.out_dir):
+    default = Path('cam')
+    with engine.user_errors(args.out_dir or default):
         chosen = pairs(args.models)
         if args.legend and len(args.legend) != len(chosen):
             raise InputError(f'--legend has {len(args.legend)} names for {len(chosen)} checkpoints')
@@ -82,7 +88,7 @@ def main() -> None:
             model.to(args.device)
             find_layers(model, args.layer or default_layers(model))
             networks.append((config, model, classes))
-        make_folder(args.out_dir)
+        out = claim(args.out_dir, default, images=args.images, networks=args.models)
         root, written = args.images if args.images.is_dir() else args.images.parent, 0
         pictures, unreadable = picture_names(images, root, '.png'), []
         for path in track(images, description='Explaining'):
@@ -103,11 +109,11 @@ def main() -> None:
             for line in nothing:
                 print(line)
             if found:
-                write_picture(args.out_dir / pictures[path], image, found, path.name)
+                write_picture(out / pictures[path], image, found, path.name)
                 written += 1
         if not written and not unreadable:
             raise InputError(f'there is nothing to show in any of the {len(images)} images, see above')
-        print(f'{written} pictures are in {args.out_dir}')
+        print(f'{written} pictures are in {out}')
         left_out(unreadable, len(images))
 
 

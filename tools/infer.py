@@ -21,7 +21,7 @@ from ean_mmdet.checkpoint import load_whole, moment
 from ean_mmdet.datasets.config_parts import config_metainfo, datasets_of, scope_of
 from ean_mmdet.datasets.pipeline import read_image
 from ean_mmdet.errors import InputError
-from ean_mmdet.files import find_images, left_out, make_folder, picture_names, write_text
+from ean_mmdet.files import claim, find_images, left_out, picture_names, write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +30,10 @@ def parse_args() -> argparse.Namespace:
     engine.add_config_arguments(parser)
     parser.add_argument('checkpoint', help='path or URL of the checkpoint, or an .onnx file of tools/export.py')
     parser.add_argument(
-        '--out-dir', type=Path, default=Path('outputs'), help='folder for the results (default: outputs)'
+        '--out-dir',
+        type=Path,
+        help='folder for the results, without those of other images or another checkpoint (default: outputs, or '
+        'outputs-2, … where there are some)',
     )
     parser.add_argument('--score-thr', type=float, default=0.3, help='least score of a drawn box (default: 0.3)')
     parser.add_argument('--device', default=get_device(), help='device, such as cuda:0 or cpu (default: %(default)s)')
@@ -84,10 +87,10 @@ def category_ids(config: Config, classes: Sequence[str]) -> list[int]:
 
 def main() -> None:
     args = parse_args()
-    with engine.user_errors(args.out_dir):
+    default = Path('outputs')
+    with engine.user_errors(args.out_dir or default):
         images = find_images(args.images)
         config = engine.load_config(args.config, args.cfg_options)
-        make_folder(args.out_dir)
         init_default_scope(scope_of(config))
         if args.checkpoint.endswith('.onnx'):
             model = load_exported_model(config, args.checkpoint)
@@ -101,6 +104,7 @@ def main() -> None:
         ids = category_ids(config, classes)
         categories = [dict(id=number, name=name) for number, name in zip(ids, classes)]
         result = dict(info=model.made_by, images=[], annotations=[], categories=categories)
+        out = claim(args.out_dir, default, images=args.images, config=args.config, checkpoint=args.checkpoint)
         pictures, unreadable = picture_names(images, root), []
         for path in track(images, description='Detecting'):
             try:
@@ -116,7 +120,7 @@ def main() -> None:
                 data_sample=sample,
                 draw_gt=False,
                 pred_score_thr=args.score_thr,
-                out_file=str(args.out_dir / 'vis' / pictures[path]),
+                out_file=str(out / 'vis' / pictures[path]),
             )
             image_id = len(result['images']) + 1
             height, width = image.shape[:2]
@@ -134,10 +138,10 @@ def main() -> None:
                         score=score,
                     )
                 )
-        file = args.out_dir / 'detections.json'
+        file = out / 'detections.json'
         write_text(file, json.dumps(result))
         print(
-            f'{len(result["images"])} pictures are in {args.out_dir / "vis"}; the {len(result["annotations"])} '
+            f'{len(result["images"])} pictures are in {out / "vis"}; the {len(result["annotations"])} '
             f'detections of any score are in {file}'
         )
         left_out(unreadable, len(images))

@@ -14,7 +14,7 @@ from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import check_data
 from ean_mmdet.datasets.pipeline import preprocess, read_image
 from ean_mmdet.errors import InputError
-from ean_mmdet.files import find_images, left_out, picture_names
+from ean_mmdet.files import claim, find_images, left_out, picture_names
 from ean_mmdet.table import Table
 
 
@@ -38,13 +38,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--eans', nargs='+', metavar='NAME', help='which EANs (default: the last of each size of feature map)'
     )
-    parser.add_argument('--out', type=Path, default=Path('masks.png'), help='the picture (default: %(default)s)')
+    parser.add_argument(
+        '--out', type=Path, help='the picture (default: masks.png, or masks-2.png, … where one of another network is)'
+    )
     args = engine.parse(parser)
     if args.batches < 1:
         parser.error('--batches takes a number from 1 on')
     if args.eans and not args.images:
         parser.error('--eans chooses what is drawn over the --images')
-    if args.out.suffix not in ('.png', '.pdf', '.svg', '.jpg'):
+    if args.out and args.out.suffix not in ('.png', '.pdf', '.svg', '.jpg'):
         parser.error(f'--out {args.out}: end it in .png, .pdf, .svg or .jpg')
     return args
 
@@ -70,7 +72,9 @@ def main() -> None:
         ]
         header = ('EAN', 'α, mean of the size', 'δ, mean', 'mask, mean', 'spread over pixels', 'spread over channels')
         print(Table.of('', header, rows).markdown(), end='')
-        write_picture(args.out, statistics)
+        inputs = dict(config=args.config, checkpoint=args.checkpoint, images=args.images)
+        out = claim(args.out, Path('masks.png'), **inputs)
+        write_picture(out, statistics)
         root = args.images if args.images and args.images.is_dir() else images[0].parent if images else Path()
         pictures, unreadable = picture_names(images, root, '.png'), []
         for path in images:
@@ -83,11 +87,11 @@ def main() -> None:
             maps = mask_maps(model, lambda data=data: model(**data, mode='tensor'), args.eans)
             padded = data['inputs'].shape[2:]
             shares = [side / whole for side, whole in zip(data['data_samples'][0].img_shape, padded)]
-            write_overlays(args.out.with_suffix('') / pictures[path], image, maps, shares)
+            write_overlays(out.with_suffix('') / pictures[path], image, maps, shares)
         if args.evaluate:
             evaluate(runner, model, loader, statistics)
         drawn = len(images) - len(unreadable)
-        print(f'wrote {args.out}' + (f' and {drawn} pictures in {args.out.with_suffix("")}' if images else ''))
+        print(f'wrote {out}' + (f' and {drawn} pictures in {out.with_suffix("")}' if images else ''))
         left_out(unreadable, len(images))
 
 

@@ -11,6 +11,7 @@ from ean_mmdet.engine import user_errors
 from ean_mmdet.errors import InputError
 from ean_mmdet.evaluation.curves import against_table, curves_table, outcomes_against, plot_against, plot_curves
 from ean_mmdet.evaluation.runs import choose_metric, read_runs, short_names
+from ean_mmdet.files import claim, write_whole
 from ean_mmdet.table import Table
 
 
@@ -42,20 +43,20 @@ def parse_args() -> argparse.Namespace:
         '--out',
         type=Path,
         metavar='PATH',
-        help='the picture, of any format that matplotlib writes (default: runs.png; with --against runs_KEY.png)',
+        help='the picture, of any format that matplotlib writes (default: runs.png, with --against runs_KEY.png, or '
+        'runs-2.png, … where one of other runs is)',
     )
     args = parser.parse_args()
     if args.smooth < 1:
         parser.error('--smooth takes a number from 1 on')
     if args.against and args.smooth > 1:
         parser.error('--smooth is about the curves: it does not go with --against')
-    args.out = args.out or Path(f'runs_{args.against}.png' if args.against else 'runs.png')
     return args
 
 
 def draw(args: argparse.Namespace) -> tuple[Figure, Table, list[str]]:
     """The picture, its table and what the user should know about the logs."""
-    if args.out.suffix[1:].lower() not in Figure().canvas.get_supported_filetypes():
+    if args.out and args.out.suffix[1:].lower() not in Figure().canvas.get_supported_filetypes():
         raise InputError(f'--out {args.out}: matplotlib writes no such format; end it in .png, .pdf or .svg')
     if args.legend and len(args.legend) != len(args.runs):
         raise InputError(f'--legend has {len(args.legend)} names for {len(args.runs)} runs')
@@ -74,16 +75,14 @@ def main() -> None:
     args = parse_args()
     with user_errors():
         figure, table, notes = draw(args)
-        try:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(args.out, dpi=150)
-        except OSError as error:
-            raise InputError(f'{args.out} cannot be written: {error}') from error
+        default = Path(f'runs_{args.against}.png' if args.against else 'runs.png')
+        out = claim(args.out, default, runs=args.runs)
+        write_whole(out, lambda path: figure.savefig(path, format=out.suffix[1:].lower(), dpi=150))
     for note in notes:
         print(f'note: {note}', file=sys.stderr, flush=True)
     # A pipe has no width, and cutting figures there would lose them.
     Console(width=None if sys.stdout.isatty() else 200).print(table.rich())
-    print(f'wrote {args.out}')
+    print(f'wrote {out}')
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from ean_mmdet import engine
 from ean_mmdet.errors import InputError
 from ean_mmdet.evaluation.report import Settings, report_results, report_runs
 from ean_mmdet.evaluation.results import annotated_truth
-from ean_mmdet.files import write_text
+from ean_mmdet.files import claim, write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,7 +28,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--image-dir', type=Path, help="folder of the annotations' images (default: the annotations' own)"
     )
-    parser.add_argument('--out', type=Path, help='the file (default: report.html beside the first of what it is about)')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='the file (default: report.html beside the first of what it is about, or report-2.html, … where one of '
+        'others is)',
+    )
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help='least score in pictures and confusion matrix (default: 0.3)'
     )
@@ -51,8 +56,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    out = args.out or (args.runs[0] if args.runs else args.predictions[0].parent) / 'report.html'
-    with engine.user_errors(out.parent):
+    default = (args.runs[0] if args.runs else args.predictions[0].parent) / 'report.html'
+    with engine.user_errors((args.out or default).parent):
         for run in args.runs:
             if not run.is_dir():
                 raise InputError(f'no work dir at {run}')
@@ -67,6 +72,9 @@ def main() -> None:
             text = report_results(args.predictions, truth, settings, progress)
         else:
             text = report_runs(args.runs, args.predictions or [None] * len(args.runs), settings, progress)
+        out = claim(
+            args.out, default, runs=args.runs, predictions=args.predictions, annotations=args.annotations
+        )
         write_text(out, text)
     print(f'wrote {out} ({out.stat().st_size / 1e6:.1f} MB)')
 

@@ -54,6 +54,21 @@ def test_unreadable_images_are_named_and_the_others_done(trained, tiny, sample_d
     assert [image['file_name'] for image in content['images']] == ['good.jpg', 'good.png']
 
 
+def test_other_inputs_results_are_not_written_over(trained, tiny, sample_data, tmp_path, run_tool):  # noqa: F811
+    """Two folders with images of one name."""
+    for number, name in enumerate('ab', 1):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / '1.jpg').write_bytes((sample_data / f'JPEGImages/00000{number}.jpg').read_bytes())
+    arguments = (tiny, trained / 'iter_6.pth', '--out-dir', tmp_path / 'out')
+    run_tool('infer.py', tmp_path / 'a', *arguments)
+    first = {path: path.read_bytes() for path in (tmp_path / 'out').rglob('*') if path.is_file()}
+    assert len(first) == 3
+    result = run_tool('infer.py', tmp_path / 'b', *arguments, check=False)
+    assert result.returncode == 2 and f'out holds the results of images {tmp_path}/a' in result.stderr
+    assert first == {path: path.read_bytes() for path in (tmp_path / 'out').rglob('*') if path.is_file()}
+    run_tool('infer.py', tmp_path / 'a', *arguments)  # the same again
+
+
 def test_category_ids_are_the_data_sets(trained, tiny, sample_data, tmp_path, run_tool):  # noqa: F811
     file = tmp_path / 'annotations.json'
     content = json.loads((sample_data / 'annotations/instances_val.json').read_text())
