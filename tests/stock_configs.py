@@ -31,7 +31,7 @@ from PIL import Image
 from rich.progress import track
 
 import ean_mmdet  # noqa: F401, registers the modules
-from ean_mmdet.datasets import check_data, images_check
+from ean_mmdet.datasets import check_data, images_check, masks_check
 from ean_mmdet.datasets.config_parts import as_list, datasets_of, scope_of, type_class, type_name
 from ean_mmdet.errors import InputError
 
@@ -224,7 +224,11 @@ def check_stock_config(path: Path) -> tuple[str, str]:
     make_data(config)
     said = io.StringIO()
     try:
-        with mock.patch.object(images_check, 'require_images', with_images), contextlib.redirect_stderr(said):
+        with (
+            mock.patch.object(images_check, 'require_images', with_images),
+            mock.patch.object(masks_check, 'require_images', with_images),
+            contextlib.redirect_stderr(said),
+        ):
             check_data(config, SPLITS)
     except InputError as error:
         if BROKEN.get(str(path.relative_to(CONFIGS)), '?') in str(error):

@@ -72,9 +72,7 @@ def main() -> None:
             text = report_results(args.predictions, truth, settings, progress)
         else:
             text = report_runs(args.runs, args.predictions or [None] * len(args.runs), settings, progress)
-        out = claim(
-            args.out, default, runs=args.runs, predictions=args.predictions, annotations=args.annotations
-        )
+        out = claim(args.out, default, runs=args.runs, predictions=args.predictions, annotations=args.annotations)
         write_text(out, text)
     print(f'wrote {out} ({out.stat().st_size / 1e6:.1f} MB)')
 

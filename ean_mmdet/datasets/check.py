@@ -42,6 +42,7 @@ from .config_parts import (
 from .evaluator_check import check_evaluators, reads_a_file, reads_crowds
 from .held import Held, frames, hold, is_local, tell
 from .images_check import check_images
+from .masks_check import check_masks
 from .num_classes_check import check_num_classes, reads_names
 from .voc_check import FILTERED, UNKNOWN, lost_objects
 
@@ -148,6 +149,7 @@ def _check_dataset(
         )
     sizes = check_images(part, held, checked.unchecked, split, decode)
     check_boxes(config, held, sizes, split)
+    check_masks(config, part, held, sizes, checked.unchecked, split)
     if lost:
         chosen = checked.boxes - lost[UNKNOWN]  # the config's classes
         unusual = any(reason not in EXPECTED for reason in lost) or checked.kept < chosen / 2

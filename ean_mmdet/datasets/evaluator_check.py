@@ -88,6 +88,13 @@ def _compare(config: Config, held: list[Held], part: dict, split: str) -> None:
     api = getattr(metric, '_coco_api', None) or getattr(metric, '_lvis_api', None)
     if api is None:
         return
+    if 'segm' in getattr(metric, 'metrics', ()):
+        without = [number for number, box in api.anns.items() if not box.get('segmentation')]
+        if without:
+            raise InputError(
+                f'{split}_evaluator: {kind} compares masks, and {len(without)} of the {len(api.anns)} annotations of '
+                f"{file} have none (segmentation), the first is {without[0]}: set metric='bbox', or add them"
+            )
     classes = held[0].classes or ()
     # by name with COCO's, which LVIS's doesn't have
     ids = api.get_cat_ids(cat_names=list(classes)) if isinstance(api, COCO) else api.get_cat_ids()

@@ -46,7 +46,7 @@ class GuardedLoadImageFromFile(LoadImageFromFile):
             return super().transform(results)
         # missing or unreadable, OpenCV's own on an empty file, mmcv's on what is no image
         except (OSError, cv2.error, AssertionError, ValueError) as error:
-            broken = f'the image {results["img_path"]} broke since it was checked: {" ".join(str(error).split())}'
+            broken = f'the image {results["img_path"]} cannot be read: {" ".join(str(error).split())}'
             if self.on_error == 'stop':
                 raise InputError(
                     f"{broken}. Mend it and resume; broken_images = dict(on_error='skip') in the config leaves such "
