@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -15,20 +16,14 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..attention import EAN, GATES
+from ..attention import MODULES
+from ..attention.ean import EAN
 from ..norms import NORMS
 from .benchmark_ops import PlainEAN
 from .timing import DTYPES, LAYOUTS, environment, interleave, peak_memory, synchronize
 
-# What a module needs said beside its channels; the groups are those that the paper has for the network.
-OPTIONS: dict[str, dict[str, int | None]] = {
-    'SE': dict(ratio=16),
-    'CBAM': dict(ratio=16),
-    'CA': dict(ratio=24),
-    'SGE': dict(groups=None),
-    'SA': dict(groups=None),
-    'EAN': dict(groups=None),
-}
+# What a module needs said beside its channels and groups, for the paper's network.
+OPTIONS: dict[str, dict[str, int]] = {'CA': dict(ratio=24)}
 
 
 def resnet50(name: str) -> dict:
@@ -40,9 +35,9 @@ def resnet50(name: str) -> dict:
         return dict(type='EANResNet', groups=64, **common)
     if name == 'AN':
         return dict(type='ANResNet', **common)
-    if name == 'DIA':
+    if _shared(name):
         plain = dict(type='mmdet.ResNet', **common)
-        return dict(type='WithAttention', backbone=plain, attention=_module(name, 64), shared='stage')
+        return dict(type='WithAttention', backbone=plain, attention=_module(name, 64), shared=_shared(name))
     return dict(type='mmdet.ResNet', plugins=[dict(cfg=_module(name, 64), position='after_conv3')], **common)
 
 
@@ -52,12 +47,16 @@ def mobilenext(name: str) -> dict:
         return dict(type='EANMobileNeXt', groups=8)
     if name == 'plain':
         return dict(type='MobileNeXt')
-    return dict(type='MobileNeXt', attention=_module(name, 8), shared='stage' if name == 'DIA' else None)
+    return dict(type='MobileNeXt', attention=_module(name, 8), shared=_shared(name))
 
 
 def _module(name: str, groups: int) -> dict:
-    options = {key: groups if value is None else value for key, value in OPTIONS.get(name, {}).items()}
-    return dict(type=name, **options)
+    grouped = 'groups' in signature(MODULES[name]).parameters
+    return dict(type=name, **(dict(groups=groups) if grouped else {}), **OPTIONS.get(name, {}))
+
+
+def _shared(name: str) -> str | None:
+    return 'stage' if hasattr(MODULES[name], 'begin') else None
 
 
 # The network's config by the module's name, and the height and width of its images.
@@ -74,8 +73,8 @@ def modules(backbone: str) -> list[str]:
 
     Norms with attention are defined for ResNet's bottlenecks alone.
     """
-    compared = (*GATES, *NORMS) if backbone == 'resnet50' else GATES
-    names = sorted((module.__name__ for module in compared), key=lambda name: (name != 'EAN', name.lower()))
+    norms = [norm.__name__ for norm in NORMS] if backbone == 'resnet50' else []
+    names = sorted([*MODULES, *norms], key=lambda name: (name != 'EAN', name.lower()))
     return [PLAIN, *names]
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor, nn
 
-from ..attention import EAN
+from ..attention.ean import EAN
 from .timing import DTYPES, LAYOUTS, environment, interleave, kept_memory, peak_memory
 
 # What EAN takes in, (C, H, W), and its groups.

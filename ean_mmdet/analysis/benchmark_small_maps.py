@@ -9,7 +9,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from ..attention import EAN
+from ..attention.ean import EAN
 from ..ops import batch_norm_gate
 from .timing import LAYOUTS, interleave
 

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..attention import EAN
+from ..attention.ean import EAN
 from ..errors import InputError, near_names
 from ..files import write_whole
 from ..ops.fold import Vectors, fold

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from functools import wraps
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
+
+MODULES: dict[str, type[nn.Module]] = {}  # every attention module of this package, by name
+Class = TypeVar('Class', bound=type[nn.Module])
 
 if find_spec('mmengine') is not None:
     from mmengine.model import BaseModule
     from mmengine.registry import MODELS
 
-    register = MODELS.register_module()
+    _register_in_mmengine = MODELS.register_module()
 else:
 
     class BaseModule(nn.Module):  # type: ignore[no-redef]
@@ -22,9 +25,15 @@ else:
             super().__init__()
             self.init_cfg = init_cfg
 
-    def register(module: type) -> type:
-        """There is no registry to register in."""
+    def _register_in_mmengine(module: type) -> type:
         return module
+
+
+def register(module: Class) -> Class:
+    """List an attention module in :data:`MODULES`, and in MMEngine's root registry where that is installed."""
+    _register_in_mmengine(module=module)
+    MODULES[module.__name__] = module
+    return module
 
 
 def _noting(register: Any) -> Any:
@@ -56,4 +65,4 @@ class NotesHooks(nn.Module):
         return super().train(mode)
 
 
-__all__ = ['BaseModule', 'NotesHooks', 'register']
+__all__ = ['MODULES', 'BaseModule', 'NotesHooks', 'register']

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..attention import EAN
+from ..attention.ean import EAN
 from ..insertion import Position
 from ..insertion.attach import insert
 from ..insertion.fused_residual import ReLU, end_of_block

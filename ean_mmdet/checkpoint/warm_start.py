@@ -11,7 +11,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from terminaltables import AsciiTable
 from torch import Tensor, nn
 
-from ..attention import EAN
+from ..attention.ean import EAN
 from ..errors import InputError
 from ..insertion import zero_gate_layers
 from .fit import check_fit, unwrapped

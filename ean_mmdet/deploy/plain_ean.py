@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..attention import EAN
+from ..attention.ean import EAN
 from ..insertion import positions
 from ..ops.fold import Vectors, fold
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .. import attention as attention_room
+from ..attention import MODULES
 from .connections import check_connections, check_state, mark_ends
 from .keep_function import change, constant_map, keep_function, response, scale, tolerance
 from .norm_attention import Guard, NormAttention, Switch, find, put_behind, take_off
 from .positions import CONTAINERS, Position, find_positions, positions
 
-GROUPS = (64, 8)  # the paper's, for large and for lightweight networks
+FEW_GROUPS = 8  # the paper's for lightweight networks; a module's default is for large ones
 
 
 @dataclass
@@ -155,10 +155,9 @@ def named(attention: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]
     """
     if not isinstance(attention, str):
         return attention
-    known = {gate.__name__: gate for gate in attention_room.GATES}
-    if attention not in known:
-        raise ValueError(f'attention must be one of {", ".join(known)}, or a class or function, got {attention!r}')
-    return known[attention]
+    if attention not in MODULES:
+        raise ValueError(f'attention must be one of {", ".join(MODULES)}, or a class or function, got {attention!r}')
+    return MODULES[attention]
 
 
 def builder(
@@ -168,7 +167,9 @@ def builder(
     parameters = inspect.signature(attention).parameters
     if 'groups' not in parameters or options.get('groups', 'auto') != 'auto':
         return lambda place: attention(place.channels, **options)
-    groups = GROUPS[0] if all(place.channels % GROUPS[0] == 0 for place in places) else GROUPS[1]
+    groups = parameters['groups'].default
+    if not isinstance(groups, int) or any(place.channels % groups for place in places):
+        groups = FEW_GROUPS
 
     def build(place: Position) -> nn.Module:
         divisors = [d for d in range(1, place.channels + 1) if place.channels % d == 0]

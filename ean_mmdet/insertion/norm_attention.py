@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..attention import EAN
 from ..attention.base import NotesHooks
+from ..attention.ean import EAN
 from ..ops import batch_norm_gate
 
 

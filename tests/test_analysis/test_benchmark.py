@@ -4,7 +4,6 @@ import pytest
 from mmengine.registry import MODELS
 from PIL import Image
 
-from ean_mmdet import attention
 from ean_mmdet.analysis import benchmark_ops as ops
 from ean_mmdet.analysis.benchmark import (
     BACKBONES,
@@ -13,6 +12,7 @@ from ean_mmdet.analysis.benchmark import (
     plot,
     tables,
 )
+from ean_mmdet.attention import MODULES
 
 
 @pytest.fixture(scope='module')
@@ -23,21 +23,18 @@ def result():
     return result
 
 
-GATES = [gate.__name__ for gate in attention.GATES]
-
-
 @pytest.mark.parametrize('backbone', BACKBONES)
 def test_every_module_of_the_registry_is_compared(backbone):
     names = modules(backbone)
     assert names[:2] == ['plain', 'EAN']
     left_out = {'AN'} if backbone == 'mobilenext' else set()
-    assert set(names) == {'plain', 'AN', *GATES} - left_out
+    assert set(names) == {'plain', 'AN', *MODULES} - left_out
 
 
 @pytest.mark.parametrize(('backbone', 'name'), [(b, name) for b in BACKBONES for name in modules(b)])
 def test_networks_hold_what_they_are_called(backbone, name):
     network = MODELS.build(BACKBONES[backbone][0](name))
-    found = {type(module).__name__ for module in network.modules()} & {'AN', *GATES}
+    found = {type(module).__name__ for module in network.modules()} & {'AN', *MODULES}
     assert found == ({name} if name != 'plain' else set())
 
 

@@ -113,6 +113,11 @@ def test_layers_that_are_shared_or_derived():
         (dict(type='SGE', groups=4), 16 * 31),
         (dict(type='SA', groups=4), 8 * 31),
         (dict(type='PdfAM'), 0),
+        (dict(type='SimAM'), 0),
+        # the map's convolution, softmax and sum; two linear layers and a norm of four operations a value
+        (dict(type='GC', ratio=4), 16 * 30 + (3 * 30 - 1) + 16 * 30 + 2 * 16 * 4 + 4 * 4),
+        # the strips, the convolutions, the means of both branches and the sums over the channels
+        (dict(type='EMA', groups=4), 16 * 71 + 64 * 11 + 64 * 9 * 30 + 2 * 16 * 31 + 2 * 16 * 30),
         (dict(type='ELA', variant='B'), 16 * (6 * 6 + 5 * 7) + 16 * 7 * (6 + 5)),
         (dict(type='EAN', groups=4), 0),
     ],

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,24 +13,17 @@ from torch import nn
 
 from ean_mmdet import attention
 from ean_mmdet.backbones import MobileNeXt
+from tests.attention_configs import attention_config, shared
 
-CONFIGS = [
-    dict(type='SE', ratio=16),
-    dict(type='CBAM', ratio=16),
-    dict(type='ECA'),
-    dict(type='CA', ratio=24),
-    dict(type='SGE', groups=8),
-    dict(type='SA', groups=8),
-    dict(type='PdfAM'),
-    dict(type='ELA', variant='B'),
-    dict(type='EAN', groups=8),
-    dict(type='DIA'),
-]
+CONFIGS = [attention_config(name) for name in attention.MODULES]
 each_module = pytest.mark.parametrize('config', CONFIGS, ids=lambda config: config['type'])
 
 
-def test_all_modules_are_here():
-    assert {config['type'] for config in CONFIGS} == {gate.__name__ for gate in attention.GATES}
+def test_every_file_is_found():
+    files = {path.stem for path in Path(attention.__file__).parent.glob('*.py')}
+    assert files - {'__init__', 'base', 'checks', 'operations'} == {name.lower() for name in attention.MODULES}
+    with pytest.raises(AttributeError, match=r'ean_mmdet\.attention has no CBMA; it has CA, CBAM, DIA, EAN'):
+        attention.CBMA  # noqa: B018
 
 
 @each_module
@@ -94,14 +88,14 @@ def test_mixed_precision(config):
 
 @each_module
 def test_in_mobilenext_by_name(config):
-    shared = 'stage' if config['type'] == 'DIA' else None
-    backbone = MobileNeXt(attention=config, out_indices=(7,), shared=shared)
-    assert sum(type(m).__name__ == config['type'] for m in backbone.modules()) == (8 if shared else 15)
+    sharing = shared(config['type'])
+    backbone = MobileNeXt(attention=config, out_indices=(7,), shared=sharing)
+    assert sum(type(m).__name__ == config['type'] for m in backbone.modules()) == (8 if sharing else 15)
     assert backbone.eval()(torch.rand(1, 3, 32, 32))[0].shape == (1, 1280, 1, 1)
 
 
 @pytest.mark.parametrize(
-    'config', [c for c in CONFIGS if c['type'] not in ('EAN', 'DIA')], ids=lambda config: config['type']
+    'config', [c for c in CONFIGS if c['type'] != 'EAN' and not shared(c['type'])], ids=lambda config: config['type']
 )
 def test_in_resnet_by_plugins(config):
     plugins = [dict(cfg=config, position='after_conv3')]

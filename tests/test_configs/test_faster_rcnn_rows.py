@@ -6,7 +6,7 @@ import torchvision
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from ean_mmdet.attention import GATES
+from ean_mmdet.attention import MODULES
 from tests.conftest import ROOT
 
 ROWS = [f'faster_rcnn_{module}r50_coco' for module in ('', 'ean_', 'se_', 'ca_')]
@@ -57,7 +57,7 @@ def test_every_tensor_of_its_attention_learns(backbones, row):
     attention = {
         f'{name}.{key}': parameter
         for name, module in backbone.named_modules()
-        if isinstance(module, GATES)
+        if isinstance(module, tuple(MODULES.values()))
         for key, parameter in module.named_parameters()
     }
     assert len({key.split('.')[0] for key in attention}) == 4

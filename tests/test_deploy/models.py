@@ -7,14 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from ean_mmdet import attention
-
-GATES = [gate.__name__ for gate in attention.GATES]
-OPTIONS = dict(EAN=dict(groups=4), SGE=dict(groups=4), SA=dict(groups=4), ELA=dict(variant=(7, 8, 8)), CA=dict(ratio=4))
-OPTIONS.update(SE=dict(ratio=4), CBAM=dict(ratio=4))
-
-
-def gate(name):
-    return dict(type=name, **OPTIONS.get(name, {}))
+from tests.attention_configs import attention_config, shared
 
 
 def randomized(model):
@@ -76,16 +69,15 @@ def ssdlite(tiny, name):
     config = Config.fromfile(tiny)
     config.model.backbone = dict(
         type='MobileNeXt', widen_factor=0.25, last_channels=320, out_indices=(7,), expansion_indices=(3, 5),
-        attention=gate(name),
-        shared='stage' if name == 'DIA' else None,
+        attention=attention_config(name),
+        shared=shared(name),
     )  # fmt: skip
     return config, (96, 96)
 
 
 def small_resnet(name, depth=18):
     plain = dict(type='mmdet.ResNet', depth=depth, base_channels=16)
-    shared = 'stage' if name == 'DIA' else None
-    return dict(type='WithAttention', backbone=plain, attention=gate(name), shared=shared)
+    return dict(type='WithAttention', backbone=plain, attention=attention_config(name), shared=shared(name))
 
 
 def retinanet(tiny, name):
@@ -108,7 +100,7 @@ def yolox(tiny, name):
     stock.neck.update(in_channels=[32, 64, 128], out_channels=32, num_csp_blocks=1)
     stock.bbox_head.update(num_classes=5, in_channels=32, feat_channels=32)
     stock.backbone = dict(
-        type='WithAttention', backbone=stock.backbone, attention=gate(name), shared='stage' if name == 'DIA' else None
+        type='WithAttention', backbone=stock.backbone, attention=attention_config(name), shared=shared(name)
     )
     stock.data_preprocessor = dict(type='DetDataPreprocessor', pad_size_divisor=32)
     stock.test_cfg.update(score_thr=0.3)
@@ -135,7 +127,7 @@ def faster_rcnn(tiny, name):
 
 def with_all_gates(model):
     """A network whose blocks have all the gates of the package in turn, in the place of its SE."""
-    others = [name for name in GATES if name != 'DIA']  # DIA's blocks share one, as the classifiers have it
+    others = [name for name in attention.MODULES if not shared(name)]
     places = [
         (parent, name, child)
         for parent in model.backbone.modules()
@@ -144,7 +136,11 @@ def with_all_gates(model):
     ]
     assert len(places) >= len(others)
     for number, (parent, name, child) in enumerate(places):
-        setattr(parent, name, MODELS.build(dict(in_channels=child.in_channels, **gate(others[number % len(others)]))))
+        setattr(
+            parent,
+            name,
+            MODELS.build(dict(in_channels=child.in_channels, **attention_config(others[number % len(others)]))),
+        )
     return model
 
 

@@ -12,12 +12,12 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from ean_mmdet import attention
+from ean_mmdet.attention import MODULES
 from ean_mmdet.deploy import ExportedClassifier, export_onnx, export_torch, load_exported, to_deploy, use_exported
 from ean_mmdet.deploy.plain_ean import PlainEAN
 from ean_mmdet.engine import build_model
 from ean_mmdet.errors import InputError
 from tests.test_deploy.models import (
-    GATES,
     calibrated,
     classifier,
     faster_rcnn,
@@ -87,7 +87,7 @@ def agreement(expected, actual):
     return found / len(expected.scores)
 
 
-@pytest.mark.parametrize('name', GATES)
+@pytest.mark.parametrize('name', MODULES)
 def test_classifiers_by_onnx_and_by_torch_export(name, tmp_path):
     model = randomized(MODELS.build(classifier(name)))
     graph = to_deploy(model)
