@@ -27,7 +27,7 @@ from .voc_check import explain_list, explain_xml
 
 # what parsing a file of XML can fail with
 XML_ERRORS = (ArithmeticError, AttributeError, KeyError, OSError, TypeError, ValueError, ElementTree.ParseError)
-README_SECTION = "see 'Data' in README.md"
+README_SECTION = "see 'Data' in docs/detectors.md"
 
 
 @dataclass

@@ -1,4 +1,6 @@
-"""README's blocks of Python, run as they stand: what starts from plain weights computes what the plain network does."""
+"""Blocks of Python in README and docs, run as they stand: what starts from plain weights computes what the plain network
+does.
+"""
 
 import re
 
@@ -14,7 +16,9 @@ from ean_mmdet.attention import EAN
 from ean_mmdet.hooks.frozen_attention import frozen_attention
 from tests.conftest import ROOT
 
-BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(encoding='utf-8'), re.DOTALL)
+PAGES = [ROOT / name for name in ('README.md', 'docs/any_network.md', 'docs/warm_start.md')]
+TEXT = ''.join(page.read_text(encoding='utf-8') for page in PAGES)
+BLOCKS = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
 BASE = next(block for block in BLOCKS if '_base_ =' in block)
 
 
@@ -63,16 +67,18 @@ def test_a_plain_resnet_50_with_attention_computes_what_it_did(text, resnet50, t
     assert frozen_attention(backbone, [dict(lr=0.1, params=list(backbone.parameters()))]) is None
 
 
-def test_the_other_blocks_run(monkeypatch):
+def test_attach(monkeypatch):
     resnet50 = torchvision.models.resnet50
     monkeypatch.setattr(torchvision.models, 'resnet50', lambda weights: resnet50())  # nothing is downloaded
-    rest = [block for block in BLOCKS if not any(text in block for text in ('_base_ =', 'position=', 'WarmStart'))]
-    models = []
-    for block in rest:
+    for page in PAGES[:2]:
+        block = next(b for b in re.findall(r'```python\n(.*?)```', page.read_text(encoding='utf-8'), re.DOTALL) if 'attach' in b)
         names: dict = {}
         exec(block, names)
-        models.append(names['model'])
-    attached, config = models
-    assert len(positions(attached)) == 16
-    backbone = {key: value for key, value in config['backbone'].items() if key != '_delete_'}
+        assert len(positions(names['model'])) == 16
+
+
+def test_with_attention():
+    names: dict = {}
+    exec(next(block for block in BLOCKS if 'WithAttention' in block), names)
+    backbone = {key: value for key, value in names['model']['backbone'].items() if key != '_delete_'}
     assert any(isinstance(module, EAN) for module in MODELS.build(backbone).modules())
