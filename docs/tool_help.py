@@ -12,8 +12,8 @@ from pathlib import Path
 TOOLS = Path(__file__).parents[1] / 'tools'
 HEAD = """# Command lines
 
-Every tool prints this with `--help`. [The paper's detectors](../detectors.md) has the shell scripts for several GPUs and for
-Slurm.
+Every tool prints this with `--help`. [The paper's detectors](../detectors.md) has the
+shell scripts for several GPUs and for Slurm.
 """
 
 

@@ -1,5 +1,7 @@
-"""EAN for OpenMMLab. Importing it registers its modules, heads, hooks, metrics, transforms and checkpoint loaders, and
-has every runner of MMEngine load and save checkpoints as this package does, no more.
+"""Attention for OpenMMLab and for any PyTorch network.
+
+Importing it registers its modules, heads, hooks, metrics, transforms and checkpoint loaders, and has every runner of
+MMEngine load and save checkpoints as this package does, no more.
 
 With PyTorch alone there are :func:`attach`, :mod:`ean_mmdet.attention` and :mod:`ean_mmdet.ops`; the rest needs
 MMDetection.

@@ -47,7 +47,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def picture_names(images: list[Path], root: Path, suffix: str = '.jpg') -> dict[Path, Path]:
-    """Where the picture of each image goes below an output folder, no two to the same place.
+    """Choose the path of each image's picture below an output folder, no two the same.
 
     It has the image's place below ``root`` and its name, the whole of it, with its suffix, where two would be alike.
     """
@@ -156,7 +156,7 @@ def _record(path: Path, is_file: bool) -> Path:
 
 
 def _made_by(path: Path, is_file: bool) -> dict | None:
-    """What the results at a path were made from; None where there are none, or a folder that no tool wrote."""
+    """Return what the results at a path were made from; None where there are none, or a folder that no tool wrote."""
     file = _record(path, is_file)
     if path.exists() and file.is_file():
         with contextlib.suppress(ValueError):

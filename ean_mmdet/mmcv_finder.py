@@ -1,4 +1,4 @@
-"""Where ``mmcv._ext``, mmcv's compiled operators, is found where nobody compiled it: in :mod:`ean_mmdet.mmcv_ops`.
+"""Finder of ``mmcv._ext``, mmcv's compiled operators, where nobody compiled it: in :mod:`ean_mmdet.mmcv_ops`.
 
 Standard library alone, as it also runs at the end of ``import torch`` (``ean_mmdet_autoload.py``).
 """
@@ -17,6 +17,7 @@ class MMCVFinder:
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Find ``mmcv._ext``, and nothing else."""
         if name != 'mmcv._ext':
             return None
         # Under mmcv's name and not ours: `mmdet`, half imported, may be asking, and `ean_mmdet` imports it.
@@ -24,7 +25,7 @@ class MMCVFinder:
 
 
 def find_loader(name: str) -> object:
-    """What ``pkgutil.find_loader`` did: the loader of a module, or None."""
+    """Return the loader of a module or None, as ``pkgutil.find_loader`` did."""
     spec = find_spec(name)
     return spec and spec.loader
 

@@ -36,7 +36,7 @@ class Table:
 
     @property
     def figures(self) -> list[bool]:
-        """Whether each column holds nothing but figures, with units, signs or intervals, and empty cells."""
+        """Tell of each column whether it holds nothing but figures, with units, signs or intervals, and empty cells."""
         number = r'[-+±=\d.,–\[\] ]*(nan|[MGs])?'
         return [all(re.fullmatch(number, cell) for cell in column) for column in zip(*self.rows)] or [
             False for _ in self.header

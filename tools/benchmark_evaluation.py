@@ -1,4 +1,4 @@
-"""How long the COCO metric and the report's error analysis take, on annotations and results that are made up."""
+"""Time the COCO metric and the report's error analysis, on annotations and results that are made up."""
 
 import argparse
 import contextlib

@@ -41,7 +41,7 @@ def default_cache() -> Path:
 
 
 def with_cuda() -> bool:
-    """Whether the CUDA operators can be built: a GPU (or ``FORCE_CUDA=1``) and a CUDA compiler."""
+    """Tell whether the CUDA operators can be built: a GPU (or ``FORCE_CUDA=1``) and a CUDA compiler."""
     import torch
     from torch.utils.cpp_extension import CUDA_HOME
 

@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def describe(checked: Checked) -> str:
-    """What was found of a data set in a line, which is good only where nothing was left unchecked."""
+    """Say what was found of a data set in a line, which is good only where nothing was left unchecked."""
     used = f'{checked.images} images, {checked.kept} of {checked.boxes} boxes used' if checked.images else checked.kind
     return f'not checked: {"; ".join(checked.unchecked)} ({used})' if checked.unchecked else f'good: {used}'
 

@@ -1,4 +1,4 @@
-"""What this machine has for training: versions, GPUs, kernels, memory, data; EAN's speed; a config's iterations."""
+"""Show what this machine has for training: versions, GPUs, kernels, memory, data; EAN's speed; a rehearsal."""
 
 import argparse
 import json
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def describe(found: dict) -> dict[str, str]:
-    """What a rehearsal found, in words."""
+    """Say what a rehearsal found."""
     first, last = found['loss']
     lines = {
         'iteration': f'{found["seconds"]:.3f} s at batch {found["batch"]}, {found["waiting"]:.0%} waiting for data',

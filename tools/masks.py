@@ -1,4 +1,4 @@
-"""What the masks of a trained network's EANs do: α, δ, ω and the mask by block, and the metric without the gating."""
+"""Show what a trained network's attention maps do: α, δ, ω and the map by block, and the metric without it."""
 
 import argparse
 import contextlib

@@ -60,7 +60,7 @@ def requirements(name: str = 'requirements.txt') -> list[str]:
 
 
 def state(kind: str) -> str:
-    """What an up-to-date environment was made of."""
+    """Return what an up-to-date environment was made of."""
     checksum = 0
     for pattern in STATE:
         for path in sorted(ROOT.glob(pattern)):
@@ -109,7 +109,7 @@ def install(python: Path, *arguments: str) -> None:
 
 
 def mmcv_requirement(python: Path, kind: str, pinned: str) -> str:
-    """What pip is to install for ``pinned``, mmcv-lite's line of requirements.txt."""
+    """Return what pip is to install for ``pinned``, mmcv-lite's line of requirements.txt."""
     if kind == 'lite':
         return pinned
     if kind != 'build':

@@ -1,4 +1,4 @@
-"""What can be known of the Triton kernels without a GPU, as Markdown tables: registers, occupancy, memory moved."""
+"""Show registers, occupancy and memory traffic of the Triton kernels, without a GPU, as Markdown tables."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""What a model costs: counts, and the papers' tables of them."""
+"""Costs of a model: counts, and the papers' tables of them."""
 
 from .against_paper import paper_table
 from .complexity import Complexity, ComplexityCounter, count_model, stage_names

@@ -16,6 +16,7 @@ NUMBERS = 16 << 20
 
 
 def main(rank: int, world_size: int, file: str) -> None:
+    """Take part in the all-reduce as the process ``rank`` of ``world_size``."""
     gpus = torch.cuda.is_available()
     backend = 'nccl' if gpus and dist.is_nccl_available() else 'gloo'
     device = torch.device('cuda', rank) if backend == 'nccl' else torch.device('cpu')

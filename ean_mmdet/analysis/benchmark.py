@@ -265,7 +265,7 @@ PASSES: dict[str, Callable] = {
 
 
 def tables(result: dict) -> list[Table]:
-    """What :func:`benchmark` returned, for a ``rich`` console: a table a pass."""
+    """Render what :func:`benchmark` returned, for a ``rich`` console: a table a pass."""
     settings, by_pass = result['settings'], []
     runtime = f'{settings["runtime"]}, ' if settings.get('runtime') in RUNTIMES else ''
     shape = '×'.join(map(str, (settings['batch'], 3, *settings['shape'])))

@@ -45,7 +45,7 @@ def benchmark_files(paths: Sequence[Path], batch: int = 1, repeat: int = 10) -> 
 
 
 def files_table(rows: Sequence[dict]) -> Table:
-    """What :func:`benchmark_files` returned, for a ``rich`` console."""
+    """Render what :func:`benchmark_files` returned, for a ``rich`` console."""
     table = Table(title='Exported files, by onnxruntime', title_justify='left')
     table.add_column('file')
     for column in ('MB', 'ms', 'of the first'):

@@ -41,6 +41,7 @@ class PlainEAN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Gate ``x`` of shape (N, C, H, W), step by step."""
         grouped = x.reshape(x.shape[0] * self.groups, -1, *x.shape[2:])
         vector = (1, -1, 1, 1)
         normalized = F.group_norm(grouped, grouped.shape[1], self.weight, self.bias, self.eps)
@@ -183,7 +184,7 @@ def _means(rows):
 
 
 def tables(result: dict) -> list[Table]:
-    """What :func:`benchmark_ops` returned, for a ``rich`` console: a table a pass, and one of memory."""
+    """Render what :func:`benchmark_ops` returned, for a ``rich`` console: a table a pass, and one of memory."""
     settings, rows = result['settings'], result['rows']
     others = list(rows[0]['ratio'])
     by_pass = []

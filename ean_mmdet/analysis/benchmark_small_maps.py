@@ -72,7 +72,7 @@ def _time_map(shape: tuple[int, int, int, int], layout: str, repeat: int) -> lis
 
 
 def table(rows: list[dict]) -> Table:
-    """What :func:`benchmark_small_maps` returned, for a ``rich`` console."""
+    """Render what :func:`benchmark_small_maps` returned, for a ``rich`` console."""
     kinds = list(dict.fromkeys((row['pass'], row['layout']) for row in rows))
     result = Table(
         title='µs, batch norm → batch norm and EAN (ratio); training is forward and backward', title_justify='left'

@@ -133,7 +133,7 @@ def check_target(target: str, classes: Sequence[str]) -> None:
 
 
 def choose(scores: Tensor, labels: Tensor | None, classes: Sequence[str], target: str, top: int) -> list[int]:
-    """Which scores an activation map is of.
+    """Scores that an activation map is of.
 
     Args:
         scores: (M,) of an image.

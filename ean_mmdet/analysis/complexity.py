@@ -41,7 +41,7 @@ RULES = {**operations.RULES, AN: _mixture}
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a module costs, for one image.
+    """Costs of a module, for one image.
 
     Attributes:
         name: Name of the module in the model.

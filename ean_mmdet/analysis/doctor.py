@@ -1,4 +1,4 @@
-"""What this machine has for training detectors: versions, devices, kernels that prove themselves, memory and data."""
+"""Description of this machine for training: versions, devices, kernels that prove themselves, memory and data."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def tables(report: dict[str, dict]) -> list[Table]:
 
 
 def problems(report: dict[str, dict]) -> list[str]:
-    """What is wrong, a line each."""
+    """List what is wrong, a line each."""
     return [
         f'{name}, {key}: {value[1:].strip()}'
         for name, section in report.items()

@@ -1,4 +1,4 @@
-"""What the masks of trained EANs do: which blocks use their attention, and what the network is without the gating."""
+"""Attention maps of trained EANs: which blocks use them, and what the network is without them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..ops.fold import Vectors, fold
 
 @dataclass(frozen=True)
 class MaskStatistics:
-    """What an EAN's mask is over some images.
+    """Statistics of an EAN's attention map over some images.
 
     Attributes:
         name: Name of the EAN in the model.

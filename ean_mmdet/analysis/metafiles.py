@@ -33,7 +33,7 @@ MEASURED = '(measured here)'
 
 
 def metafiles(configs: Path, progress: Callable[[str], object] = lambda name: None) -> dict[Path, str]:
-    """What every metafile under ``configs`` should say, by its path.
+    """Return what every metafile under ``configs`` should say, by its path.
 
     Args:
         configs: Folder of the configs. Each folder in it that has a metafile keeps it.

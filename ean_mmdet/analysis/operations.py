@@ -68,7 +68,7 @@ def inputs(module: Any, x: Tensor, output: Tensor) -> int:
 
 
 def nothing(module: Any, x: Tensor, output: Tensor) -> int:
-    """What isn't counted."""
+    """Count nothing."""
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What each stage of a config's model costs, as a table."""
+"""Costs of each stage of a config's model, as a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .complexity import Complexity, count_model, stage_names
 
 
 def stage_table(config: Config, title: str, shape: tuple[int, int] | None = None) -> Table:
-    """What each stage of a config's model costs for one image, and what attention adds to it.
+    """Tabulate the costs of each stage of a config's model for one image, and those of its attention.
 
     Args:
         config: The config, of any OpenMMLab library.
@@ -48,7 +48,7 @@ def stage_table(config: Config, title: str, shape: tuple[int, int] | None = None
 
 
 def _shared(total: Complexity, kind: str) -> str:
-    """How often modules of a type are used, where blocks share them."""
+    """Count the uses of modules of a type, where blocks share them."""
     uses = total.attention_uses.get(kind, 0)
     return f', shared by {uses} blocks' if uses > total.attention[kind] else ''
 

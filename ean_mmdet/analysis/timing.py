@@ -132,7 +132,7 @@ def kept_memory(function: Callable[[], object]) -> int:
 
 
 def environment(device: torch.device) -> dict[str, str | int]:
-    """What a table of times has to say about where they were taken."""
+    """Describe where a table's times were taken."""
     if device.type == 'cuda':
         name = torch.cuda.get_device_name(device)
     else:

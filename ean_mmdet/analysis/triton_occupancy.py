@@ -1,4 +1,4 @@
-"""What can be known of the Triton kernels on any machine: registers, spills, occupancy, and memory moved."""
+"""Properties of the Triton kernels that any machine can tell: registers, spills, occupancy, and memory moved."""
 
 from __future__ import annotations
 

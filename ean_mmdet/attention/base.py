@@ -1,4 +1,4 @@
-"""What the modules are made of: MMEngine's base and registry where it is installed, PyTorch alone where it isn't."""
+"""Base class and registry: MMEngine's where it is installed, PyTorch alone where it isn't."""
 
 from __future__ import annotations
 

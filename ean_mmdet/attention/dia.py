@@ -68,7 +68,7 @@ class DIA(BaseModule):
         self.within, self.state = True, None
 
     def end(self) -> None:
-        """It is over."""
+        """End the pass: forget the state."""
         self.within, self.state = False, None
 
     def count_operations(self, x: Tensor) -> int:

@@ -92,4 +92,5 @@ class EAN(NotesHooks, BaseModule):
         return ean_gate(x, *vectors, self.weight_norm, self.eps, residual, activation, inplace)
 
     def extra_repr(self) -> str:
+        """Describe the module in ``repr``."""
         return f'{self.in_channels}, groups={self.groups}, weight_norm={self.weight_norm!r}, eps={self.eps}'

@@ -67,4 +67,5 @@ class PdfAM(BaseModule):
         return x / (1 + offset + coefficient * density).to(x.dtype)
 
     def extra_repr(self) -> str:
+        """Describe the module in ``repr``."""
         return f'{self.in_channels}, eps={self.eps}'

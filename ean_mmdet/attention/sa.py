@@ -77,4 +77,5 @@ class SA(BaseModule):
         return functional.channel_shuffle(torch.cat(gated, dim=1).view_as(x), 2)
 
     def extra_repr(self) -> str:
+        """Describe the module in ``repr``."""
         return f'{self.in_channels}, groups={self.groups}'

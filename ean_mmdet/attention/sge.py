@@ -77,4 +77,5 @@ class SGE(BaseModule):
         return (x.unflatten(1, (self.groups, -1)) * mask.to(x.dtype).unsqueeze(2)).flatten(1, 2)
 
     def extra_repr(self) -> str:
+        """Describe the module in ``repr``."""
         return f'{self.in_channels}, groups={self.groups}, eps={self.eps}'

@@ -31,7 +31,7 @@ class FusedResidual:
     with_cp: bool
 
     def branch(self, x: Tensor) -> Tensor:
-        """What the last convolution gives."""
+        """Compute the output of the last convolution."""
         raise NotImplementedError
 
     def last(self) -> tuple[nn.Module, nn.Module, list[str]]:
@@ -62,6 +62,7 @@ class EANBottleneck(FusedResidual, Bottleneck):
         self.relu = ReLU(inplace=True)
 
     def branch(self, x: Tensor) -> Tensor:
+        """Compute the output of the last convolution."""
         out = self.relu(self.norm1(self.conv1(x)))
         if self.with_plugins:
             out = self.forward_plugin(out, self.after_conv1_plugin_names)
@@ -71,6 +72,7 @@ class EANBottleneck(FusedResidual, Bottleneck):
         return self.conv3(out)
 
     def last(self) -> tuple[nn.Module, nn.Module, list[str]]:
+        """Return the last convolution, its norm, and the names of the plugins behind it."""
         return self.conv3, self.norm3, self.after_conv3_plugin_names if self.with_plugins else []
 
 
@@ -102,10 +104,12 @@ class EANBasicBlock(FusedResidual, BasicBlock):
         )
 
     def branch(self, x: Tensor) -> Tensor:
+        """Compute the output of the last convolution."""
         out = self.relu(self.norm1(self.conv1(x)))
         return self.conv2(self.forward_plugin(out, self.after_conv1_plugin_names))
 
     def last(self) -> tuple[nn.Module, nn.Module, list[str]]:
+        """Return the last convolution, its norm, and the names of the plugins behind it."""
         return self.conv2, self.norm2, self.after_conv2_plugin_names
 
 

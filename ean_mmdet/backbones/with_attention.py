@@ -24,7 +24,7 @@ def with_attention(
     connections: Sequence[int] | None = None,
     **others,
 ) -> nn.Module:
-    """Build a backbone and insert an attention module after every module that ``after`` names.
+    r"""Build a backbone and insert an attention module after every module that ``after`` names.
 
     What comes back is the backbone itself, of its own class and with its own keys, so that its pretrained checkpoints
     load. Positions, names and sharing are those of :func:`ean_mmdet.attach`, and so are ``after``'s patterns: each is
@@ -35,7 +35,7 @@ def with_attention(
         attention: Config of the attention module, ``dict(type='EAN', groups=8)``. Its ``in_channels`` are filled in,
             and ``groups`` where it isn't given.
         after: ``'auto'``, the paper's positions; or a regular expression, or several, such as
-            ``r'layer[34]\\.\\d+\\.bn3'``, ``r'.*\\.depthwise_conv\\.bn'`` or ``['stage2.1.final_conv.bn']``.
+            ``r'layer[34]\.\d+\.bn3'``, ``r'.*\.depthwise_conv\.bn'`` or ``['stage2.1.final_conv.bn']``.
             Defaults to ``'auto'``.
         shared: ``'stage'``: one module for all positions of a stage that have the same channels, the first position's.
             None: each position has its own. Defaults to None.
@@ -55,7 +55,7 @@ def with_attention(
         ...     backbone=dict(type='mmpretrain.MobileNetV3', arch='small'),
         ...     attention=dict(type='EAN', groups=8),
         ... )
-        >>> backbone.update(after=r'layer\\d+\\.linear_conv\\.bn')  # instead of the paper's position
+        >>> backbone.update(after=r'layer\d+\.linear_conv\.bn')  # instead of the paper's position
     """
     if others:
         raise ValueError(
@@ -74,7 +74,7 @@ def with_attention(
 def gate_builder(
     attention: dict, places: Sequence[Position], caller: str, shared: str | None, with_cp: bool
 ) -> Callable[[Position], nn.Module]:
-    """What builds the attention module of a position from a config.
+    """Return a function that builds the attention module of a position from a config.
 
     Raises:
         KeyError: Its type is unknown.

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is one of this model: how much of the model it fills, and what it seems to be if not."""
+"""Compatibility of a checkpoint with a model: how much it fills, and what it seems to be of if little."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Fit:
-    """What a checkpoint has for a model. Statistics and counters of norms don't count.
+    """Compatibility of a checkpoint with a model. Statistics and counters of norms don't count.
 
     Attributes:
         share: Of the model's parameters, by their number, those that the checkpoint fills.
@@ -36,18 +36,18 @@ class Fit:
 
     @property
     def whole(self) -> bool:
-        """Whether every parameter is filled."""
+        """True where every parameter is filled."""
         return not self.missing and not self.mismatched
 
     @property
     def width_ratio(self) -> float | None:
-        """How many times the model's channels most layers have that differ; None where not one number says it."""
+        """Ratio of the widths of layers that differ, to the model's; None where not one number says it."""
         ratios = Counter(theirs[0] / own[0] for theirs, own in self.mismatched.values() if theirs and own)
         ratio, count = ratios.most_common(1)[0] if ratios else (1, 0)
         return ratio if ratio != 1 and count > len(self.mismatched) / 2 and len(self.mismatched) > 8 else None
 
     def guess(self) -> str:
-        """What the checkpoint seems to be of, in words."""
+        """Say what the checkpoint seems to be of."""
         if self.width_ratio is not None:
             return f'of another width (most of its layers have {self.width_ratio:g} times the channels)'
         if self.mismatched:

@@ -1,4 +1,4 @@
-"""Where the weights of a checkpoint belong in a model, whichever library wrote it.
+"""Matching of a checkpoint's weights with a model's, whichever library wrote it.
 
 What has the model's own keys goes by them. The same network in another library has the same layers under other names,
 so they are matched by what they are: the n-th convolution is the n-th convolution, the n-th norm the n-th norm, and
@@ -26,7 +26,7 @@ COUNTER = 'num_batches_tracked'  # old checkpoints have none, and what it counts
 
 @dataclass
 class Match:
-    """What a checkpoint has for a model.
+    """Weights of a checkpoint for a model.
 
     Attributes:
         source: How its keys were matched, in words.
@@ -189,7 +189,7 @@ def by_order(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, st
 
 
 def _has_all(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> bool:
-    """Whether a checkpoint has each layer of a model, whatever their order."""
+    """Tell whether a checkpoint has each layer of a model, whatever their order."""
     own, other = (Counter(layer.signature for layer in _layers(tensors)) for tensors in (ours, theirs))
     return not own - other
 

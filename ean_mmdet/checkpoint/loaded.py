@@ -1,4 +1,4 @@
-"""What a checkpoint gave: which parameters, noted on the parameters themselves, and of which moment of training."""
+"""Notes on the parameters that a checkpoint gave, and on its moment of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def note_loaded(model: nn.Module, keys: Iterable[str]) -> None:
 
 
 def is_loaded(parameter: Tensor) -> bool:
-    """Whether a checkpoint gave a parameter."""
+    """Tell whether a checkpoint gave a parameter."""
     return getattr(parameter, 'from_checkpoint', False)
 
 

@@ -66,8 +66,11 @@ def load_torchvision(filename: str, map_location: MapLocation = None) -> Any:
 
 
 def load_openmmlab(filename: str, map_location: MapLocation = None) -> Any:
-    """Load ``open-mmlab://NAME`` in PyTorch's safe mode: names of mmengine's list, deprecated ones, and those of the
-    user's ``open_mmlab.json``, which may be paths below mmengine's home folder."""
+    """Load ``open-mmlab://NAME`` in PyTorch's safe mode.
+
+    Names are those of mmengine's list, deprecated ones, and those of the user's ``open_mmlab.json``, which may be paths
+    below mmengine's home folder.
+    """
     name = filename.split('://', 1)[1]
     current = get_deprecated_model_names().get(name, name)
     if current != name:

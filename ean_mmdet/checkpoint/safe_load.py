@@ -61,6 +61,7 @@ def _safe_names() -> list[Any]:
 
 @contextlib.contextmanager
 def safe_loading() -> Iterator[None]:
+    """Let PyTorch's safe mode load what mmengine's checkpoints hold, inside a ``with``."""
     with torch.serialization.safe_globals(_safe_names()):
         yield
 

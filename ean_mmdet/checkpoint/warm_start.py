@@ -23,7 +23,7 @@ from .reading import weights_in
 
 @dataclass
 class Report:
-    """What was made of a checkpoint. Keys are the model's, those of ``match.skipped`` the checkpoint's.
+    """Report on a loaded checkpoint. Keys are the model's, those of ``match.skipped`` the checkpoint's.
 
     Attributes:
         match: What the checkpoint had for the model.
@@ -55,7 +55,7 @@ class Report:
         return '\n'.join([f'source: {self.match.source}', AsciiTable(rows).table, *self.notes])
 
     def line(self) -> str:
-        """What was scaled, in a line."""
+        """Say what was scaled, in a line."""
         factors = ', '.join(f'× {factor:g}' for factor in dict.fromkeys(self.scaled.values()))
         return f'{len(self.scaled)} norms before new attention are scaled ({factors}); the network computes what it did'
 
@@ -203,7 +203,7 @@ def _keep(
 def _new_modules(
     model: nn.Module, found: Match, source: str, strict: bool
 ) -> tuple[dict[str, nn.Module], dict[str, nn.Module | None], list[str]]:
-    """What of the model the checkpoint has nothing for, in the part of the model that it is of.
+    """List what the checkpoint lacks, in the part of the model that it is of.
 
     Returns:
         New modules that declare themselves gates; other new modules of the backbone, with None for a single weight; and

@@ -1,4 +1,4 @@
-"""Whether boxes to train on have labels of classes, and an extent inside their image."""
+"""Check of boxes to train on: labels of classes, and an extent inside their image."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_boxes(config: Config, held: Held, sizes: list[ImageSize | None], split
 
 
 def _filters_boxes(part: object) -> bool:
-    """Whether a pipeline somewhere in a part of a config leaves out boxes without an extent."""
+    """Tell whether a pipeline somewhere in a part of a config leaves out boxes without an extent."""
     if isinstance(part, dict):
         return type_name(part) == 'FilterAnnotations' or any(map(_filters_boxes, part.values()))
     return isinstance(part, (list, tuple)) and any(map(_filters_boxes, part))

@@ -60,7 +60,7 @@ LARGE = 20e6  # bytes of an annotation file from which reading it takes a while
 
 @dataclass
 class Checked:
-    """What was found of one data set: how many images and boxes are used of how many, and what wasn't checked."""
+    """Findings on one data set: how many images and boxes are used of how many, and what wasn't checked."""
 
     kind: str
     images: int = 0
@@ -163,7 +163,7 @@ def _check_dataset(
 
 
 def _is_classification(config: Config, part: dict) -> bool:
-    """Whether a data set is one of MMPretrain's, with a label an image."""
+    """Tell whether a data set is one of MMPretrain's, with a label an image."""
     kind = type_class(config, part, DATASETS)
     return any(base.__module__.startswith('mmpretrain.') for base in getattr(kind, '__mro__', ()))
 
@@ -285,7 +285,7 @@ def _labels_by_box(held: Held, by_image: dict) -> dict | None:
 
 
 def _shifted(content: dict, labels: dict, classes: tuple[str, ...], absent: list[str]) -> bool:
-    """Whether classes that a file lacks are wrong names: others are unknown, or labels are shifted."""
+    """Tell whether classes that a file lacks are wrong names: others are unknown, or labels are shifted."""
     names = {category['id']: category['name'] for category in content['categories']}
     right = all(names.get(number) == classes[label] for number, label in labels.items() if label < len(classes))
     used = {names.get(box.get('category_id')) for box in content.get('annotations', ())}

@@ -21,7 +21,7 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.webp')
 
 
 class FolderOrBinary:
-    """What the two data sets here add to MMPretrain's.
+    """Additions of the two data sets here to MMPretrain's.
 
     Where ``data_root`` has a folder of the split, ``train`` or ``test``, with a folder of images per class in it, these
     are read, once and into memory, as the binaries are. Otherwise it is MMPretrain's data set: the binaries, downloaded

@@ -1,4 +1,4 @@
-"""What is wrong in a COCO annotation file, and what MMDetection leaves out of it, counted by kind with an example each.
+"""Faults of a COCO annotation file, and what MMDetection leaves out of it, by kind with an example each.
 
 MMDetection leaves out without a word what it can't use, and takes without a word what makes a run wrong.
 """
@@ -107,7 +107,7 @@ def explain_coco(file: Path, split: str, evaluated: bool) -> None:
 
 
 def find_errors(content: dict, evaluated: bool = False) -> tuple[Counter, dict[str, str]]:
-    """What would make a run wrong or stop it, by kind: how many of each, and an example by kind.
+    """Count what would make a run wrong or stop it, by kind, with an example of each.
 
     Args:
         content: The annotation file's, see :func:`read_coco`.
@@ -148,7 +148,7 @@ def find_errors(content: dict, evaluated: bool = False) -> tuple[Counter, dict[s
 
 
 def _all_right(annotations: list[dict], evaluated: bool) -> bool:
-    """Whether nothing is wrong with any annotation, which takes a tenth of the time of saying what is."""
+    """Tell whether nothing is wrong with any annotation, which takes a tenth of the time of saying what is."""
     numbers, ids = {int, float}, {int, str}
     kinds: dict[str, set] = dict(id=ids, image_id=ids, category_id=ids, area=numbers, bbox={list})
     try:
@@ -242,7 +242,7 @@ BEYOND, CORNERS, FRACTIONS = 0.3, 0.95, 0.95
 
 
 def other_format(content: dict) -> str | None:
-    """What boxes seem to be that aren't x, y, width, height in pixels; None where they look right."""
+    """Guess what boxes are that aren't x, y, width, height in pixels; None where they look right."""
     sides = {image['id']: (image['width'], image['height']) for image in content['images']}
     annotations = [box for box in content.get('annotations', ()) if box['image_id'] in sides]
     if not annotations:

@@ -1,4 +1,4 @@
-"""What a config says of its data: data sets inside wrappers, their pipelines and their classes, however it is written.
+"""Parts of a config about its data, however it is written: data sets inside wrappers, pipelines and classes.
 
 Types may be names, with a library's prefix or without, or classes, as in MMDetection's pure-Python configs.
 """
@@ -35,7 +35,7 @@ def type_class(config: Config, part: dict, registry: Registry) -> type | None:
 
 
 def is_classifier(config: Config) -> bool:
-    """Whether a config is MMPretrain's, with pure-Python configs recognized by their model."""
+    """Tell whether a config is MMPretrain's, with pure-Python configs recognized by their model."""
     scope = config.get('default_scope')
     if scope is None and isinstance(config.get('model'), dict):
         return str(getattr(config.model.get('type'), '__module__', '')).startswith('mmpretrain')
@@ -124,7 +124,7 @@ def checked_classes(classes: Any, kind: str) -> tuple[str, ...] | None:
 
 
 def config_metainfo(config: Config, split: str = 'test') -> dict:
-    """What a split's data set says of itself: classes, and colours to draw them in.
+    """Return what a split's data set says of itself: classes, and colours to draw them in.
 
     Raises:
         InputError: As :func:`config_classes`.

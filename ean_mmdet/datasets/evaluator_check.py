@@ -1,4 +1,4 @@
-"""Whether an evaluator compares predictions with the data set that they are of."""
+"""Check that an evaluator compares predictions with the data set that they are of."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FILES = 'ann_file'
 
 
 def reads_a_file(config: Config, part: dict) -> bool:
-    """Whether an evaluator has annotations of its own, which it reads from a file in COCO's format."""
+    """Tell whether an evaluator has annotations of its own, which it reads from a file in COCO's format."""
     return bool(part.get(FILES)) and 'Coco' in _lineage(config, part)
 
 
 def reads_crowds(config: Config, part: dict) -> bool:
-    """Whether an evaluator needs ``iscrowd`` of each box, which pycocotools does and LVIS's doesn't."""
+    """Tell whether an evaluator needs ``iscrowd`` of each box, which pycocotools does and LVIS's doesn't."""
     return reads_a_file(config, part) and 'LVIS' not in _lineage(config, part) and not part.get('format_only')
 
 

@@ -32,7 +32,7 @@ README_SECTION = "see 'Data' in docs/detectors.md"
 
 @dataclass
 class Held:
-    """What a data set holds.
+    """Contents of a data set.
 
     ``loaded`` are its images before its filter and ``kept`` those after it, as MMDetection's dicts; ``api`` is
     pycocotools' reading of the annotation file, where the data set has one.
@@ -61,7 +61,7 @@ class Held:
 
 
 def is_local(dataset: dict) -> bool:
-    """Whether a data set's files are on a disk of this machine."""
+    """Tell whether a data set's files are on a disk of this machine."""
     backend = (dataset.get('backend_args') or {}).get('backend', 'local')
     places = (dataset.get('data_root'), dataset.get('ann_file'))
     return backend in ('local', 'disk') and not any('://' in str(place) for place in places)

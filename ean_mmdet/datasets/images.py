@@ -1,4 +1,4 @@
-"""Whether image files can be used, and their sizes as OpenCV loads them: by existence and header, or every pixel.
+"""Check of image files, and their sizes as OpenCV loads them: by existence and header, or every pixel.
 
 What was found of a file is kept in ``$EAN_CACHE`` (``~/.cache/ean_mmdet``) by its path, size and time, so that only new
 and changed files are read again.
@@ -38,7 +38,7 @@ class ImageSize(NamedTuple):
 
     @property
     def turned(self) -> bool:
-        """Whether the stored image is the other way round."""
+        """True where the stored image is the other way round."""
         return self.orientation >= 5
 
     @property
@@ -168,7 +168,7 @@ def _unknown_to_pillow(path: Path) -> ImageSize | str:
 
 
 def _ends(path: Path, mark: bytes) -> bool:
-    """Whether a file's last kilobyte has a mark, behind which cameras put what they like."""
+    """Tell whether a file's last kilobyte has a mark, behind which cameras put what they like."""
     with open(path, 'rb') as file:
         file.seek(max(os.path.getsize(path) - 1024, 0))
         return mark in file.read()

@@ -1,4 +1,4 @@
-"""Whether the images of a data set can be read, and have the sizes that its annotations say."""
+"""Check of a data set's images: readable, and of the sizes that its annotations say."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def check_images(part: dict, held: Held, unchecked: list[str], split: str, decod
 
 
 def _ignores_orientation(part: dict) -> bool:
-    """Whether a data set's pipeline loads images as they are stored."""
+    """Tell whether a data set's pipeline loads images as they are stored."""
     for step in part.get('pipeline') or ():
         if type_name(step).endswith('LoadImageFromFile'):
             color, backend = step.get('color_type', 'color'), step.get('imdecode_backend')

@@ -1,4 +1,4 @@
-"""Whether the masks and segmentation maps that a pipeline loads are there, and what MMDetection makes of them."""
+"""Check of the masks and segmentation maps that a pipeline loads, and of what MMDetection makes of them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _loaders(config: Config, steps: object) -> Iterator[tuple[dict, type]]:
 
 
 def _option(kind: type, step: dict, name: str) -> bool:
-    """What a step is told, or what its type takes where it isn't told anything."""
+    """Return a step's argument, or its type's default."""
     parameters = [inspect.signature(base).parameters.get(name) for base in kind.__mro__ if base is not object]
     return bool(step.get(name, next((parameter.default for parameter in parameters if parameter), False)))
 
@@ -112,7 +112,7 @@ def _check_instances(infos: list[dict], held: Held, unchecked: list[str], split:
 
 
 def _outside(mask: list[np.ndarray], box: list[float]) -> bool:
-    """Whether nothing of a mask's extent is in its box."""
+    """Tell whether nothing of a mask's extent is in its box."""
     points = mask[0] if len(mask) == 1 else np.concatenate(mask)
     x, y = points[::2], points[1::2]
     return bool(x.max() < box[0] or y.max() < box[1] or x.min() > box[2] or y.min() > box[3])

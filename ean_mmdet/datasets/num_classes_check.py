@@ -1,4 +1,4 @@
-"""Whether a model has as many classes as its data, where MMDetection's own check of that would ask."""
+"""Check of a model's number of classes, where MMDetection's own check of that would ask."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_num_classes(config: Config, held: Held) -> None:
 
 
 def reads_names(config: Config, held: Held) -> bool:
-    """Whether a model is told the names of the classes as text, so that it has no number of them."""
+    """Tell whether a model is told the names of the classes as text, so that it has no number of them."""
     first: dict = held.kept[0] if held.kept else {}
     return 'text' in first or 'language_model' in (config.get('model') or {})
 

@@ -116,7 +116,7 @@ def _background(generator: np.random.Generator, size: tuple[int, int]) -> Image.
 
 
 def _texture(generator: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """What a shape is filled with: a colour gradient, at times striped."""
+    """Return the fill of a shape: a colour gradient, at times striped."""
     ends = generator.integers(0, 256, (2, 2, 3)) * 0.4 + generator.integers(0, 256, 3) * 0.6
     image = Image.fromarray(ends.astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
     if generator.random() < 0.3:

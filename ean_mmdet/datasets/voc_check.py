@@ -1,4 +1,4 @@
-"""What is wrong in VOC lists and annotations, named by file and field, and which objects MMDetection leaves out."""
+"""Faults of VOC lists and annotations, named by file and field, and which objects MMDetection leaves out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ FIELDS: dict[str, Callable] = {
 
 
 def explain_xml(path: Path, error: Exception) -> str:
-    """Which field of an annotation MMDetection can't read."""
+    """Name the field of an annotation that MMDetection can't read."""
     try:
         root = ElementTree.parse(path).getroot()
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def read_objects(path: Path) -> tuple[list[str], list[bool]]:
 
 
 def lost_objects(loaded: list[dict], kept: list[dict], classes: tuple[str, ...]) -> tuple[int, Counter, dict, Counter]:
-    """How many objects the files have, why some aren't kept with examples, and how often each name is there."""
+    """Count the files' objects, why some aren't kept with examples, and each name."""
     lost: Counter[str] = Counter()
     examples: dict[str, str] = {}
     found: Counter[str] = Counter()

@@ -68,7 +68,7 @@ def padded(images: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
 
 
 class Exported(BaseModel):
-    """What exported models have in common.
+    """Common parts of exported models.
 
     Args:
         path: The ONNX file.

@@ -1,4 +1,4 @@
-"""What of a model goes into an exported graph: from normalized images to class scores, or to boxes.
+"""Parts of a model that go into an exported graph: from normalized images to class scores, or to boxes.
 
 Detections are those of MMDetection's own heads, in a fixed number an image: the ``max_per_img`` best, padded with a
 score of 0 and a label of -1.
@@ -225,7 +225,7 @@ def iou_threshold(cfg: ConfigDict) -> float:
 
 
 def most_detections(cfg: ConfigDict) -> int:
-    """How many detections an image has at most."""
+    """Return the most detections that an image has."""
     limit = cfg.get('max_per_img', MAX_DETECTIONS)
     return limit if limit > 0 else MAX_DETECTIONS
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @torch.library.custom_op('ean_mmdet_deploy::nms_mask', mutates_args=())
 def nms_mask(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float) -> Tensor:
-    """Which boxes are kept, class by class where boxes of other classes lie elsewhere.
+    """Select the boxes to keep, class by class where boxes of other classes lie elsewhere.
 
     Args:
         boxes: (N, K, 4), two opposite corners each.

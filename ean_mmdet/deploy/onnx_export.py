@@ -37,7 +37,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def to_deploy(model: nn.Module, raw: bool = False) -> nn.Module:
-    """What of a model is exported, folded.
+    """Return the part of a model that is exported, folded.
 
     Args:
         model: A classifier or a detector.
@@ -52,7 +52,7 @@ def to_deploy(model: nn.Module, raw: bool = False) -> nn.Module:
 def description(
     config: Config, graph: Any, classes: list[str], size: tuple[int, int], divisor: int | None = None
 ) -> dict:
-    """What who runs the file has to know: task, classes, preprocessing, thresholds.
+    """Describe the file for those who run it: task, classes, preprocessing, thresholds.
 
     ``height`` and ``width`` are the images', or with a divisor those of the test pipeline's largest.
     """
@@ -83,7 +83,7 @@ def description(
 
 
 def padding(config: Config, rgb: bool) -> dict | None:
-    """How a test pipeline pads resized pixels, before they are normalized; None where it doesn't.
+    """Describe how a test pipeline pads resized pixels, before they are normalized; None where it doesn't.
 
     ``value`` has a number for each channel, in the order of the network's; the image becomes ``square`` by its
     longer side, or has a ``size`` of height and width, or multiples of ``divisor`` for sides.
@@ -103,7 +103,7 @@ def padding(config: Config, rgb: bool) -> dict | None:
 
 
 def size_divisor(config: Config, model: nn.Module) -> int | None:
-    """What height and width must be multiples of, where images of any size go through the model; else None."""
+    """Return the divisor of height and width, where images of any size go through the model; else None."""
     if isinstance(getattr(model, 'bbox_head', None), SSDHead) or not hasattr(model, 'extract_feat'):
         return None  # an SSD's anchors are of its size
     if not any(step.get('keep_ratio') for step in pipeline_of(config)):
@@ -118,7 +118,7 @@ def example(graph: Any, size: tuple[int, int], batch: int = 2) -> tuple[torch.Te
 
 
 def dynamic_shapes(graph: Any, divisor: int | None) -> tuple[dict, ...]:
-    """Which sizes of the inputs are free: the batch, and with a divisor height and width, in multiples of it."""
+    """Return the free sizes of the inputs: the batch, and with a divisor height and width, in multiples of it."""
     images = {0: torch.export.Dim('batch')}
     if divisor:
         images |= {

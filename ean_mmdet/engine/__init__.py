@@ -1,4 +1,4 @@
-"""What the command lines share: arguments, reading a config, and building a runner on whatever machine there is."""
+"""Common parts of the command lines: arguments, reading a config, building a runner on whatever machine there is."""
 
 from .arguments import add_config_arguments, add_run_arguments, is_main_process, parse
 from .backends import add_backend_argument, use_backends

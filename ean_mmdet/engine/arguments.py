@@ -39,7 +39,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the first of its run, known before the process group is."""
+    """Tell whether this process is the first of its run, known before the process group is."""
     # Inside a Slurm job, mpirun and torchrun number their processes themselves.
     ranks = (os.environ.get(name) for name in ('RANK', 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'SLURM_PROCID'))
     return next((rank for rank in ranks if rank is not None), '0') == '0'

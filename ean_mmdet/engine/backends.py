@@ -1,4 +1,4 @@
-"""Where a run's curves and pictures go beside its work dir."""
+"""Backends for a run's curves and pictures beside its work dir."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def build_errors(config: Config) -> Iterator[None]:
 
 
 def _place(config: Config, reason: str) -> str | None:
-    """Where in a config an argument or a type is that could not be built from, with near names."""
+    """Find the place in a config of an argument or a type that could not be built from, with near names."""
     argument = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", reason)
     unknown = re.search(r'(?:([\w.]+) is not in the \S+ registry|Cannot find \S+ in registry)', reason)
     for key, entry in _dicts(config.to_dict()):
@@ -163,7 +163,7 @@ class _Vocabulary:
         return near_names(word, sorted(alike), 1, NEAR)
 
     def in_own(self, word: str) -> bool:
-        """Whether the user's own modules have it."""
+        """True where the user's own modules have it."""
         return any(word in _words(package) for package in self.own)
 
 
@@ -199,7 +199,7 @@ def _check_top(config: Config, vocabulary: _Vocabulary) -> None:
 
 
 def _is_unused(name: str, config: Config) -> bool:
-    """Whether a variable of a config stands nowhere, in the file and its bases, but left of an equals sign."""
+    """Tell whether a variable of a config stands nowhere, in the file and its bases, but left of an equals sign."""
     if not str(config.filename).endswith('.py'):
         return True  # JSON and YAML have no variables
     text = re.sub(r"""'[^'{\n]*'|"[^"{\n]*"|#.*""", '', config.text)
@@ -324,7 +324,7 @@ def _scope(entry: dict, config: Config) -> str:
 
 
 def find_registered(name: str, scope: str) -> list[Callable]:
-    """What a name may stand for: of each registry that a library looks in, what it has under it."""
+    """Return what a name may stand for: of each registry that a library looks in, what it has under it."""
     prefix, _, bare = name.rpartition('.') if name.count('.') < 2 else ('', '', name)
     return [registry.module_dict[bare] for registry in _registries(prefix or scope) if bare in registry.module_dict]
 
@@ -393,7 +393,7 @@ def _rest(function: Callable) -> str | None:
 
 
 def _only_forwards(init: Callable, rest: str, owner: str) -> bool:
-    """Whether a constructor does nothing with its ``**kwargs`` but hand them to that of the next class."""
+    """Tell whether a constructor does nothing with its ``**kwargs`` but hand them to that of the next class."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(init)))
     except (OSError, TypeError, SyntaxError):

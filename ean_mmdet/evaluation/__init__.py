@@ -1,4 +1,4 @@
-"""What a training or a test came to: metrics, results, errors, reports and comparisons.
+"""Outcomes of trainings and tests: metrics, results, errors, reports and comparisons.
 
 Importing it registers metrics, and what a comparison's configs name; the modules beside need the extra ``analysis``.
 """

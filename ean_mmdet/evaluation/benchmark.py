@@ -1,4 +1,4 @@
-"""How long evaluation takes, on a data set of any size that is made up, and whether its numbers are pycocotools'."""
+"""Time of an evaluation on a made-up data set of any size, and its numbers beside pycocotools'."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def made_up(
 
 
 def imagined_detections(dataset: Any, detections: int = 60, seed: int = 0) -> Iterator[dict]:
-    """What a test hands a metric of each image of a data set, of a detector that is right now and then."""
+    """Predictions for each image of a data set, of a detector that is right now and then."""
     random = np.random.default_rng(seed)
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)

@@ -21,7 +21,7 @@ ACCURACIES = ('accuracy/top1', 'accuracy/top5')
 
 
 def resampler(results: Matches | Classified, metric: str) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What gives a metric of resampled test images: weights (B, I), how often each image counts, to (B,).
+    """Function for a metric of resampled test images: weights (B, I), how often each image counts, to (B,).
 
     Args:
         results: A network's results.
@@ -84,7 +84,7 @@ def _average_precision(weight: np.ndarray, right: np.ndarray, counted: np.ndarra
 
 
 def draw_images(images: int, replicates: int = REPLICATES, seed: int = 0) -> np.ndarray:
-    """How often each of I images is in each of B resampled test sets of as many: (B, I)."""
+    """Count of each of I images in each of B resampled test sets of as many: (B, I)."""
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), replicates)
 
 

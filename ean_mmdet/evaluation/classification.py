@@ -1,4 +1,4 @@
-"""What a classifier makes of its test set."""
+"""Predictions of a classifier on its test set."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Classified:
         return self.best == self.truth
 
     def confusion(self) -> np.ndarray:
-        """How often a class was taken for which: rows the truth, columns the best class."""
+        """Count of each pair: rows are the true class, columns the best class."""
         matrix = np.zeros((len(self.classes),) * 2, int)
         np.add.at(matrix, (self.truth, self.best), 1)
         return matrix

@@ -28,7 +28,7 @@ LOG_NAME = re.compile(r'(?P<kind>.+)_(?P<network>[^_]+)_seed(?P<seed>\d+)')
 
 @dataclass
 class Outcome:
-    """What a network came to.
+    """Outcome of a network.
 
     Attributes:
         name: Its name.
@@ -81,7 +81,7 @@ class Comparison:
 
     @property
     def reference(self) -> Outcome:
-        """What the others are compared with."""
+        """Network that the others are compared with."""
         return self.outcomes[0]
 
     @property
@@ -115,7 +115,7 @@ class Comparison:
         return Table(self.metric, header, tuple(rows), tuple(self.notes()))
 
     def notes(self) -> list[str]:
-        """What the intervals are over, and what is missing."""
+        """Describe what the intervals are over, and what is missing."""
         over = f'seeds and the {self.images:,} test images' if self.images else 'seeds alone, not test images'
         notes = [f'Differences are paired by seed; intervals are over {over}.']
         if any(outcome.against(self.reference) for outcome in self.outcomes):

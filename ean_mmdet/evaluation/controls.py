@@ -1,4 +1,4 @@
-"""What a comparison of attention modules is checked by: the same network with a mask that can't see its input."""
+"""Controls of a comparison: the same network with an attention map that can't see its input."""
 
 from __future__ import annotations
 

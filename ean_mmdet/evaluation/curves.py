@@ -25,7 +25,7 @@ TEXT, SMALL_TEXT = 12, 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to, and the setting that led there.
+    """Outcome of a run, and the setting that led there.
 
     Attributes:
         name: The run's name.
@@ -178,7 +178,7 @@ def outcomes_against(runs: Sequence[Run], names: Sequence[str], key: str, metric
 
 
 def curves_table(runs: Sequence[Run], names: Sequence[str], metric: str | None) -> Table:
-    """How far each run is, its last and best metric and where the best was, and its last loss."""
+    """Table of each run: its progress, last and best metric, and last loss."""
     by_epoch = all(run.by_epoch for run in runs)
     rows = []
     for run, name in zip(runs, names):

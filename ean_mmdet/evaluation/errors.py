@@ -1,4 +1,4 @@
-"""Which kinds of error cost the most AP: Bolya, Foley, Hays and Hoffman, 'TIDE', ECCV 2020, Section 2.
+"""Kinds of error by the AP that they cost: Bolya, Foley, Hays and Hoffman, 'TIDE', ECCV 2020, Section 2.
 
 Each false detection is of one kind; what a kind costs is how much AP@.5 rises when an oracle mends it alone.
 """
@@ -24,7 +24,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Errors:
-    """What the errors of a detector are.
+    """Errors of a detector.
 
     Attributes:
         ap: Mean AP@.5 of the classes that the ground truth has.

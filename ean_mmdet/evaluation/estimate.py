@@ -1,4 +1,4 @@
-"""How long a run will take on this machine, by a few steps of it."""
+"""Estimate of a run's time on this machine, by a few steps of it."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Detections:
         return np.bincount(self.true_labels[~self.ignored], minlength=len(self.classes))
 
     def of_image(self, number: int) -> tuple[slice, slice]:
-        """Where an image's detections and objects are."""
+        """Slices of an image's detections and objects."""
         first, second = (
             slice(*np.searchsorted(column, [number, number + 1])) for column in (self.images, self.true_images)
         )
@@ -188,7 +188,7 @@ def assign(pairs: Pairs, rank: np.ndarray, allowed: np.ndarray, ignored: np.ndar
 
 
 def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where runs of equal values begin and end."""
+    """Return where runs of equal values begin and end."""
     begins = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, int)
     return begins, np.r_[begins[1:], len(values)]
 
@@ -237,7 +237,7 @@ def precision_recall(matches: Matches, label: int) -> tuple[np.ndarray, np.ndarr
 
 
 def confusion(matches: Matches, score: float = 0.3) -> np.ndarray:
-    """How often a class was found as which at an overlap of 0.5: rows the truth, columns the detection, last none.
+    """Count detections by class at an overlap of 0.5: rows the truth, columns the detection, last none.
 
     An object that no detection of its class found goes to the best detection of another class on it.
 

@@ -41,7 +41,7 @@ class RepeatableDataset(Dataset):
             self.dataset.full_init()
 
     def get_data_info(self, index: int) -> dict:
-        """What is known of a sample without loading it."""
+        """Return what is known of a sample without loading it."""
         return self.dataset.get_data_info(index % len(self.dataset))
 
     def get_cat_ids(self, index: int) -> list[int]:

@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a report is about.
+    """Subject of a report.
 
     Attributes:
         name: Its name.
@@ -186,7 +186,7 @@ def _page(subjects: Sequence[Subject], settings: Settings, progress: Callable[[s
 
 
 def _made_by(subject: Subject) -> list[str]:
-    """What the results are of, and whether that is what the curves are of."""
+    """Checkpoint that the results are of, beside that of the curves."""
     run, info = subject.run, subject.info
     if run is None or subject.results is None:
         return []
@@ -244,7 +244,7 @@ def _setup(run: Run, settings: Settings) -> Section:
 
 
 def _differences(section: Section, run: Run, settings: Settings) -> None:
-    """What the config says beyond its base."""
+    """Settings of the config beyond its base."""
     source = settings.base
     if source is None and settings.configs is not None:
         stems = [path.stem for path in run.path.glob('*.py')]  # mmengine dumps the config under its name
@@ -370,7 +370,7 @@ def _classification_errors(results: Classified, settings: Settings) -> list[Sect
 
 
 def _others(row: np.ndarray, label: int, classes: Sequence[str]) -> str:
-    """What a class is most often taken for."""
+    """Class that a class is most often taken for."""
     wrong = row.copy()
     wrong[label] = 0
     return ', '.join(f'{classes[k]} {wrong[k]}' for k in np.argsort(-wrong, kind='stable')[:2] if wrong[k]) or '–'

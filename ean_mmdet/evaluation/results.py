@@ -44,13 +44,13 @@ def write_info(path: Path, **entries: Any) -> None:
 
 
 def read_info(path: Path) -> dict:
-    """What made results; empty where that is not known."""
+    """Origin of results; empty where that is not known."""
     file = info_file(path)
     return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
 
 
 def category_ids(dataset: Any) -> list[int]:
-    """The ids of a data set's classes: those of its annotation file, else 1, 2, 3, …"""
+    """The ids of a data set's classes: those of its annotation file, else from 1 on."""
     own = getattr(dataset, 'cat_ids', None)
     return list(own) if own else list(range(1, len(dataset.metainfo['classes']) + 1))
 

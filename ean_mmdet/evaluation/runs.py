@@ -1,4 +1,4 @@
-"""What training runs logged, read from the work dirs that mmengine writes."""
+"""Logs of training runs, read from the work dirs that mmengine writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Point:
     values: dict[str, float]
 
     def at(self, by_epoch: bool) -> float:
-        """When it was written, in epochs or in iterations."""
+        """Moment of writing, in epochs or in iterations."""
         return self.epoch if by_epoch and self.epoch is not None else self.iteration
 
 
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def by_epoch(self) -> bool:
-        """Whether the run counts epochs."""
+        """True where the run counts epochs."""
         return all(point.epoch is not None for point in (*self.training, *self.validation))
 
     @cached_property
@@ -76,7 +76,7 @@ class Run:
         return _get(self.config, 'train_cfg', 'max_epochs' if self.by_epoch else 'max_iters')
 
     def done(self, by_epoch: bool) -> float:
-        """How far the log goes, in epochs or in iterations."""
+        """Length of the log, in epochs or in iterations."""
         return max(point.at(by_epoch) for point in (*self.training, *self.validation))
 
     def final(self, metric: str) -> Point:

@@ -57,12 +57,12 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Name in messages."""
         return f'{self.variant}, rate {self.rate:g}' if self.rate is not None else f'{self.variant}, seed {self.seed}'
 
     @property
     def done_file(self) -> Path:
-        """Where it says that it is done, and under which protocol."""
+        """File that says that it is done, and under which protocol."""
         return self.folder / 'done.json'
 
     @property
@@ -76,11 +76,11 @@ class Trial:
         return self.folder.with_suffix('.py') if self.rate is None else self.folder.parent / f'{self.folder.name}.py'
 
     def done(self) -> dict | None:
-        """What it came to; None where it isn't done."""
+        """Outcome; None where it isn't done."""
         return json.loads(self.done_file.read_text(encoding='utf-8')) if self.done_file.is_file() else None
 
     def share(self) -> float:
-        """How far the training is, from 0 to 1, by its log."""
+        """Progress of the training, from 0 to 1, by its log."""
         if self.done_file.is_file():
             return 1.0
         try:
@@ -141,7 +141,7 @@ def _trial(variant: str, seed: int, config: Config, folder: Path, rate: float | 
 
 
 def protocol(trial: Trial) -> dict[str, Any]:
-    """What a run is by its command: its network, data, schedule, versions of the libraries, and code."""
+    """Describe a run by its command: its network, data, schedule, versions of the libraries, and code."""
     return dict(
         data=_part(trial.config, DATA) | _files(trial.config),
         schedule=_part(trial.config, SCHEDULE),
@@ -215,7 +215,7 @@ def check_protocols(trials: Sequence[Trial]) -> None:
 
 @dataclass(frozen=True)
 class Launcher:
-    """How runs are started.
+    """Launcher of runs.
 
     Attributes:
         kind: ``'none'``, ``'torchrun'`` or ``'slurm'``.

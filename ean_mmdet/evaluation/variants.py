@@ -48,7 +48,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Spec:
-    """What ``--attention`` names.
+    """Variant that ``--attention`` names.
 
     Attributes:
         name: Name of the network.

@@ -56,7 +56,7 @@ class BatchNormCheckHook(Hook):
 
 
 def batch_sizes(loader: DataLoader) -> tuple[int, int]:
-    """How many samples a batch has, and how many the last one of an epoch; 0 if that is as the others."""
+    """Return the samples of a batch, and of the last one of an epoch; 0 if that is as the others."""
     batches: Any = loader.batch_sampler
     if batches.drop_last or isinstance(batches.sampler, InfiniteSampler):
         return batches.batch_size, 0

@@ -14,7 +14,7 @@ _PROGRESS = {'optimizer', 'base_values', 'last_step', 'verbose'}
 
 
 def schedule_changes(schedulers: Any, states: Any) -> str:
-    """What the config's schedulers were built with and a checkpoint's weren't, in words; empty where they are the same.
+    """Say how the config's schedulers differ from a checkpoint's; empty where they are the same.
 
     Args:
         schedulers: The runner's, built.

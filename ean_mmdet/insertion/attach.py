@@ -22,7 +22,7 @@ FEW_GROUPS = 8  # the paper's for lightweight networks; a module's default is fo
 
 @dataclass
 class Attached:
-    """What :func:`attach` did; printed, it is a table.
+    """Result of :func:`attach`; printed, it is a table.
 
     Attributes:
         positions: The positions, in their order.
@@ -57,7 +57,7 @@ def attach(
     keep_function: bool = True,
     **options,
 ) -> Attached:
-    """Add an attention module behind the norms of a network's blocks, in place.
+    r"""Add an attention module behind the norms of a network's blocks, in place.
 
     The network's own keys stay. The module that follows ``layer1.0.bn3`` is ``layer1.0.bn3_attention``; one that
     follows a member of an ``nn.Sequential`` belongs to the module around that, as ``features_3_attention``.
@@ -79,7 +79,7 @@ def attach(
         attention: Name of a module in :mod:`ean_mmdet.attention`, or whatever builds one from its input's channels,
             ``attention(channels, **options)``. Defaults to ``'EAN'``.
         at: ``'auto'``; or a regular expression, or several, for whole names of the modules that attention follows, as
-            ``model.named_modules()`` gives them: ``r'layer[34]\\.\\d+\\.bn3'``. Norms, convolutions and other modules
+            ``model.named_modules()`` gives them: ``r'layer[34]\.\d+\.bn3'``. Norms, convolutions and other modules
             whose number of output channels is an attribute. Defaults to ``'auto'``.
         shared: ``'stage'``: one module for all positions of a stage that have the same channels; it is the first
             position's. None: each position has its own. Defaults to None.
@@ -119,7 +119,7 @@ def attach(
 
 
 class _Before:
-    """What a model computed before, and the weights that are scaled."""
+    """Output of a model before, and the weights that are scaled."""
 
     def __init__(self, model: nn.Module, places: Sequence[Position]) -> None:
         self.response = response(model)
@@ -163,7 +163,7 @@ def named(attention: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]
 def builder(
     attention: Callable[..., nn.Module], options: dict, places: Sequence[Position]
 ) -> Callable[[Position], nn.Module]:
-    """What builds the module of a position, with groups that fit where they are to be chosen."""
+    """Return a function that builds the module of a position, with groups that fit where they are to be chosen."""
     parameters = inspect.signature(attention).parameters
     if 'groups' not in parameters or options.get('groups', 'auto') != 'auto':
         return lambda place: attention(place.channels, **options)
@@ -318,7 +318,7 @@ def _owner(model: nn.Module, name: str) -> tuple[str, str]:
 
 
 def _name(model: nn.Module, norm: str) -> str:
-    """What the attention module that follows ``norm`` is called."""
+    """Return the name of the attention module that follows ``norm``."""
     owner, child = _owner(model, norm)
     return f'{owner}.{child.replace(".", "_")}_attention'.lstrip('.')
 

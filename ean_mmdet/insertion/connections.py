@@ -1,4 +1,4 @@
-"""Which positions have attention, and which of them share a module.
+"""Connection schemes: the positions that have attention, and those that share a module.
 
 Huang, Liang, He, Liang and Lin, 'Efficient Attention Network: Accelerate Attention by Searching Where to Plug', arXiv
 2011.14058: one attention module for all blocks of a stage, and a connection scheme, a 0 or 1 for each block.

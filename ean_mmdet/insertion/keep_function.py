@@ -117,7 +117,7 @@ def _multiply(module: Any, factor: float) -> None:
 
 @torch.no_grad()
 def _scales(module: nn.Module) -> bool:
-    """Whether the output of a module, with random weights, is multiplied with them."""
+    """Tell whether the output of a module, with random weights, is multiplied with them."""
     copied, channels = copy.deepcopy(module).eval(), channels_of(module)
     if channels is None:
         return False
@@ -169,7 +169,7 @@ def keep_function(model: nn.Module, places: Sequence[Position], caller: str = 'k
 
 @torch.no_grad()
 def response(model: nn.Module) -> list[Tensor] | None:
-    """What a model computes for a random image, in evaluation mode; None where it takes none.
+    """Return a model's output for a random image, in evaluation mode; None where it takes none.
 
     It is called with a batch of shape (1, C, H, W), or its ``extract_feat`` where it has that.
     """

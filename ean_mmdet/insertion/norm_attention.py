@@ -36,7 +36,7 @@ from ..ops import batch_norm_gate
 
 
 class Switch:
-    """Whether the attention of a position is used, and the module itself.
+    """Attention module of a position, and whether it is used.
 
     A plain object, so that the module isn't among the norm's own children.
 
@@ -144,6 +144,7 @@ class NormAttention(NotesHooks):
         return self.act(self.drop(y)) if self.activates else y
 
     def extra_repr(self) -> str:
+        """Describe the module in ``repr``."""
         attention = type(self.switch.module).__name__ if self.switch.on else f'{type(self.switch.module).__name__}, off'
         return ', '.join(filter(None, [super().extra_repr(), f'attention={attention}']))
 
@@ -263,6 +264,7 @@ class Guard:
         self.sharing = sharing
 
     def __call__(self, block: nn.Module, args: object) -> None:
+        """See before each call of the block that its attention is in place."""
         if self.own is not None and block._modules.get(self.own) is not self.switch.module:
             self.take(block._modules.get(self.own))
         norm = find(block, self.path)

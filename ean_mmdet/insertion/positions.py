@@ -1,4 +1,4 @@
-"""Where attention goes in a network: the paper's positions by the shape of the blocks, or those that a pattern names.
+"""Positions of attention in a network: the paper's positions by the shape of the blocks, or those that a pattern names.
 
 Li, Li and Wen, AAAI 2024, 'Integration Strategy'.
 """
@@ -31,7 +31,7 @@ MOST_CONVOLUTIONS = 12  # of a block; more are several blocks
 
 @dataclass
 class Position:
-    """Where attention follows a norm.
+    """Norm that attention follows.
 
     Attributes:
         norm: Name of the norm in the model, or of the convolution (or other module) where no norm stands between.
@@ -192,7 +192,7 @@ def _expanding(layers: Sequence[_Layer], kind: str) -> _Layer | None:
 
 
 def _is_sandglass(layers: Sequence[_Layer]) -> bool:
-    """Whether they are MobileNeXt's: depthwise, to fewer channels, to more, depthwise."""
+    """Tell whether they are MobileNeXt's: depthwise, to fewer channels, to more, depthwise."""
     if [layer.depthwise for layer in layers] != [True, False, False, True]:
         return False
     reducing = layers[1].convolution

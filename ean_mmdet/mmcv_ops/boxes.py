@@ -66,11 +66,12 @@ def corner_points(boxes: Tensor, origin: Tensor) -> Tensor:
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the cross product of vectors (…, 2)."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def edge_crossings(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the edges of two quadrilaterals cross: points (P, 16, 2) and which of them are real (P, 16)."""
+    """Return where the edges of two quadrilaterals cross: points (P, 16, 2) and which of them are real (P, 16)."""
     start1, start2 = first[:, :, None], second[:, None]
     edge1, edge2 = first.roll(-1, 1)[:, :, None] - start1, second.roll(-1, 1)[:, None] - start2
     slant = cross(edge1, edge2)
@@ -82,7 +83,7 @@ def edge_crossings(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inside(points: Tensor, box: Tensor) -> Tensor:
-    """Which points (P, N, 2) are in a rectangle given by its corners (P, 4, 2), its border included."""
+    """Tell which points (P, N, 2) are in a rectangle given by its corners (P, 4, 2), its border included."""
     found = torch.ones_like(points[..., 0], dtype=torch.bool)
     for side in (box[:, 1] - box[:, 0], box[:, 3] - box[:, 0]):
         length = ((points - box[:, :1]) * side[:, None]).sum(2)

@@ -27,6 +27,7 @@ def taps(
 
 
 def pad(features: Tensor, kernel_size: int) -> Tensor:
+    """Pad a feature map by half the kernel."""
     return F.pad(features, (kernel_size // 2,) * 4)
 
 

@@ -11,6 +11,7 @@ from .gradients import gradients
 
 
 def attend(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    """Compute multi-scale deformable attention by mmcv's PyTorch function."""
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
     return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)

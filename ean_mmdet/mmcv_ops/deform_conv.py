@@ -17,6 +17,7 @@ def finite(offset: Tensor) -> Tensor:
 
 
 def forward(input: Tensor, weight: Tensor, offset: Tensor, *rest: Tensor | int) -> Tensor:
+    """Compute torchvision's deformable convolution."""
     return torch.ops.torchvision.deform_conv2d(input, weight, finite(offset), *rest)
 
 

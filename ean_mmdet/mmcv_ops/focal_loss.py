@@ -9,6 +9,7 @@ from torch import Tensor
 
 
 def is_target(scores: Tensor, target: Tensor) -> Tensor:
+    """Mark the class of each sample: (N, classes), all False for the background."""
     return target[:, None] == torch.arange(scores.shape[1], device=scores.device)
 
 
@@ -50,6 +51,7 @@ def sigmoid_focal_loss_backward(
 
 
 def of_target(softmax: Tensor, target: Tensor) -> Tensor:
+    """Select the probability of each sample's class: (N,)."""
     return softmax.gather(1, target.clamp(min=0)[:, None])[:, 0]
 
 

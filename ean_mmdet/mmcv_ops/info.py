@@ -1,4 +1,4 @@
-"""What ``mmcv.utils.collect_env`` prints of the operators, and what is said where one isn't supplied."""
+"""Versions for ``mmcv.utils.collect_env``, and the error for an operator that isn't supplied."""
 
 from collections.abc import Callable
 

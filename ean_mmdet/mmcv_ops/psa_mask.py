@@ -10,7 +10,7 @@ from torch import Tensor
 def places(
     height: int, width: int, h_mask: int, w_mask: int, half_h: int, half_w: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Which mask entry (K,) of which place (K,) covers which other place (K,), both in 0 … H · W − 1."""
+    """Pairs of mask entry (K,) of a place (K,) and the place (K,) that it covers, both in 0 … H · W − 1."""
     i, j, row, column = torch.meshgrid(
         *(torch.arange(size, device=device) for size in (h_mask, w_mask, height, width)), indexing='ij'
     )

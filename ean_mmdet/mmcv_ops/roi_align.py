@@ -18,7 +18,7 @@ mean_backward = torch.ops.torchvision._roi_align_backward
 def sample_points(
     rois: Tensor, height: int, width: int, scale: float, ratio: int, aligned: bool
 ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Where RoIs are sampled.
+    """Points at which RoIs are sampled.
 
     Args:
         rois: (K, 5).

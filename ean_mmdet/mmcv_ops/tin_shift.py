@@ -8,6 +8,7 @@ from torch import Tensor
 
 
 def shifted(values: Tensor, shift: Tensor) -> Tensor:
+    """Shift frames (N, T, C, H · W) in time, each group of channels by its own number."""
     n, frames, c, size = values.shape
     groups = shift.shape[1]
     source = torch.arange(frames, device=values.device)[:, None] - shift.long()[:, None]  # (N, T, groups)

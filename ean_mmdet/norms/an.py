@@ -92,6 +92,7 @@ class AN(BaseModule):
         return normalized * weight.to(normalized.dtype) + bias.to(normalized.dtype)
 
     def extra_repr(self) -> str:
+        """Describe the module in ``repr``."""
         return f'{self.num_features}, num_mixtures={self.num_mixtures}'
 
 

@@ -1,4 +1,4 @@
-"""Which implementation computes a gate, chosen here and nowhere else.
+"""Choice of the implementation that computes a gate.
 
 An implementation is a module with ``forward``, ``backward`` (see :mod:`.norm_gate_eager`) and ``IN_PLACE``, whether its
 ``forward`` takes an ``out`` that is its input.

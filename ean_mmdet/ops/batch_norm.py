@@ -17,9 +17,9 @@ class BatchNorm(NamedTuple):
     var: Tensor | None
     eps: float
     training: bool
-    """Whether mean and variance are the batch's."""
+    """Tell whether mean and variance are the batch's."""
 
     @property
     def present(self) -> bool:
-        """Whether there is a batch norm at all."""
+        """Tell whether there is a batch norm at all."""
         return self.training or self.mean is not None

@@ -229,7 +229,7 @@ def check_vectors(function: str, z: Tensor, **vectors: Tensor | None) -> None:
 
 
 def _are_vectors(vectors: Iterable[Tensor | None], size: int, device: torch.device) -> bool:
-    """Whether all, None aside, are of shape (size,) and on ``device``."""
+    """Tell whether all, None aside, are of shape (size,) and on ``device``."""
     for vector in vectors:
         if vector is not None and (vector.dim() != 1 or vector.numel() != size or vector.device != device):
             return False

@@ -107,8 +107,7 @@ def _channel_numbers(
 
 @triton.jit
 def _mask(centered, slope, shift):
-    """sigmoid(slope · centered + shift). In half precision it is arithmetic that takes the time, and a division three
-    times this root's."""
+    """Sigmoid of slope · centered + shift, by a root: in half precision a division takes three times as long."""
     factor = (-1.4426950408889634 * slope)[:, None]
     root = tl.rsqrt(1.0 + tl.exp2(centered * factor + (-1.4426950408889634 * shift)[:, None]))
     return root * root
@@ -242,7 +241,7 @@ def _stopped(grad, sign, offsets, mask, AGAIN: tl.constexpr):
 
 @triton.jit
 def _mask_gradient(tile, grad, mean, slope, shift, mu, a, b):
-    """z - mean, g · q, and du: the gradient g · x · q · (1 - q) of the mask's argument."""
+    """Return z - mean, g · q, and du: the gradient g · x · q · (1 - q) of the mask's argument."""
     centered = tile - mean[:, None]
     q = _mask(centered, slope, shift)
     gated = grad * q
@@ -273,7 +272,7 @@ def _sums(
 
 @triton.jit
 def _contributions(a1, a2, b1, b2, mean, mu, inverse, a, scale, rstd, eps):
-    """What a plane, or a part of it, adds to the gradients of the norm's weight and bias, of scale and of shift."""
+    """Return the share of a plane, or of a part of it, in the gradients of weight, bias, scale and shift."""
     dweight = inverse * (a2 + scale * rstd * rstd * rstd * eps * b2 + (mean - mu) * a1)
     return dweight, a1, a * rstd * b2, b1
 
@@ -382,7 +381,7 @@ def sums_kernel(
     planes, channels, shared, pixels, split_pixels, NORM: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """What one part of the pixels adds to the parameters' gradients, into ``parts`` (4, planes, splits)."""
+    """Write the share of one part of the pixels in the parameters' gradients into ``parts`` (4, planes, splits)."""
     split, splits = tl.program_id(1), tl.num_programs(1)
     plane, channel, valid, start = _planes(tl.program_id(0), planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)
     scales, shifts, inverse, mu, a, b = _channel_numbers(
@@ -408,9 +407,11 @@ def gradient_kernel(
     TRAINING: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, PLANES: tl.constexpr, PIXELS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one part of the pixels, from the planes' ``sums`` (4, planes) and, where the statistics are the
-    batch's, the gradients of the norm's weight and bias, ``dnorm`` (2, channels). Programs run in the reverse order of
-    the sums' kernel."""
+    """Write the gradients of one part of the pixels.
+
+    They come from the planes' ``sums`` (4, planes) and, where the statistics are the batch's, the gradients of the
+    norm's weight and bias, ``dnorm`` (2, channels). Programs run in the reverse order of the sums' kernel.
+    """
     split = tl.num_programs(1) - 1 - tl.program_id(1)
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     plane, channel, valid, start = _planes(program, planes, channels, pixels, CHANNELS_LAST, PLANES, ALIGN)

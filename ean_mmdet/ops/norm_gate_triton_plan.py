@@ -1,4 +1,4 @@
-"""How the Triton kernels cut a feature map up.
+"""Tiles of the Triton kernels.
 
 A program takes a block of planes (one sample's one channel each) as a tile of planes by pixels. Planes that fit one
 tile are read once. Larger ones are read twice, for the sums and for the result; the second read goes backwards, through
@@ -26,7 +26,7 @@ MAX_SPLITS = 32  # programs that share a block of planes at most
 
 
 class Plan(NamedTuple):
-    """How the kernels cut a feature map up."""
+    """Tiles that the kernels cut a feature map into."""
 
     planes: int
     """Planes of a tile."""
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     split_pixels: int
     """Pixels of each of them."""
     whole: bool
-    """Whether a tile holds its planes whole."""
+    """True where a tile holds complete planes."""
     align: int
     """Power of two that divides the size of the fastest axis."""
     warps: int
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 
     @property
     def turns(self) -> bool:
-        """Whether a program takes more than one block."""
+        """Tell whether a program takes more than one block."""
         return self.programs < self.blocks
 
 

@@ -72,7 +72,7 @@ def _may_overwrite(z: Tensor, residual: Tensor | None) -> bool:
 
 
 def _prepared(layout: torch.memory_format, maps: tuple, vectors: tuple, norm: tuple) -> tuple[list, Vectors, BatchNorm]:
-    """What an implementation takes: maps of one layout, and contiguous vectors."""
+    """Inputs of an implementation: maps of one layout, and contiguous vectors."""
     return (
         [t if t is None else t.contiguous(memory_format=layout) for t in maps],
         Vectors(*[t if t is None or t.is_contiguous() else t.contiguous() for t in vectors[:4]], *vectors[4:]),

@@ -42,7 +42,7 @@ class Variant(NamedTuple):
     norm: str
     """The batch norm in front: ``'none'``, ``'evaluation'`` or ``'training'``."""
     residual: bool
-    """Whether there is a residual; in the backward pass, whether its gradient is written."""
+    """Presence of a residual; in the backward pass, whether its gradient is written."""
     relu: bool
 
     def __str__(self) -> str:
@@ -210,7 +210,7 @@ def _difference(actual: tuple, expected: tuple) -> float:
 
 @cache
 def _file(kernels: ModuleType, device: torch.device) -> Path:
-    """Where the verdicts on a device's kernels are kept."""
+    """File that keeps the verdicts on a device's kernels."""
     folder = Path(__file__).parent
     sources = sorted(path for path in folder.rglob('*') if path.suffix in ('.py', '.cpp', '.h'))
     versions = [device_name(device), torch.__version__]

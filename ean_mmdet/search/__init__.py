@@ -1,4 +1,4 @@
-"""Where to plug attention: a supernet of all connection schemes, and strategies that search in it.
+"""Search for where to plug attention: a supernet of all connection schemes, and strategies that search in it.
 
 Huang, Liang, He, Liang and Lin, 'Efficient Attention Network: Accelerate Attention by Searching Where to Plug', arXiv
 2011.14058. Importing it registers the hook and the data set that it needs.

@@ -1,4 +1,4 @@
-"""What a scheme is worth in the supernet."""
+"""Worth of a scheme in the supernet."""
 
 from __future__ import annotations
 

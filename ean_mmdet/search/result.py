@@ -1,4 +1,4 @@
-"""What a search writes: every scheme seen, the config of the best, and a picture."""
+"""Files of a search: every scheme seen, the config of the best, and a picture."""
 
 from __future__ import annotations
 

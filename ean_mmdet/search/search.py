@@ -63,7 +63,7 @@ class Search:
 
 
 def read_accuracies(path: Path) -> dict[tuple[int, ...], float]:
-    """What an earlier search has evaluated; a last line that was cut off is left out.
+    """Read what an earlier search has evaluated; a last line that was cut off is left out.
 
     Raises:
         InputError: Another line is none of a search.

@@ -49,10 +49,10 @@ class SplitDataset(Dataset):
         return self.dataset.metainfo
 
     def full_init(self) -> None:
-        """It is already."""
+        """Do nothing: it is complete already."""
 
     def get_data_info(self, index: int) -> dict:
-        """What is known of a sample without loading it."""
+        """Return what is known of a sample without loading it."""
         return self.dataset.get_data_info(self.indices[index])
 
     def get_cat_ids(self, index: int) -> list[int]:

@@ -100,7 +100,7 @@ class Evolution:
         return self.random.propose()
 
     def learn(self, scheme: Scheme, reward: float) -> None:
-        """It joins the population."""
+        """Add a scheme to the population."""
         self.population.append((reward, scheme))
 
     def _chances(self, probability: float) -> Tensor:
@@ -131,7 +131,7 @@ class Curiosity:
         self.optimizer = torch.optim.Adam(self.learned.parameters(), lr=rate)
 
     def see(self, schemes: Sequence[Scheme]) -> float:
-        """What schemes are worth for being new; they are learned, a step."""
+        """Reward schemes for being new, and learn them, a step."""
         x = torch.tensor(schemes, dtype=torch.float32)
         bonus = (self.target(x).detach() - self.learned(x)).square().sum()
         self.optimizer.zero_grad()

@@ -1,6 +1,4 @@
-"""Blocks of Python in README and docs, run as they stand: what starts from plain weights computes what the plain network
-does.
-"""
+"""Blocks of Python in README and docs, run as they stand: weights kept, functions kept."""
 
 import re
 
@@ -71,7 +69,8 @@ def test_attach(monkeypatch):
     resnet50 = torchvision.models.resnet50
     monkeypatch.setattr(torchvision.models, 'resnet50', lambda weights: resnet50())  # nothing is downloaded
     for page in PAGES[:2]:
-        block = next(b for b in re.findall(r'```python\n(.*?)```', page.read_text(encoding='utf-8'), re.DOTALL) if 'attach' in b)
+        found = re.findall(r'```python\n(.*?)```', page.read_text(encoding='utf-8'), re.DOTALL)
+        block = next(block for block in found if 'attach' in block)
         names: dict = {}
         exec(block, names)
         assert len(positions(names['model'])) == 16
