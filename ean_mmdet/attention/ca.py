@@ -52,7 +52,7 @@ class CA(BaseModule):
 
     @property
     def gate_layers(self) -> tuple[nn.Module, ...]:
-        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        """The layers that are last before a sigmoid; zeroed, they make the map constant."""
         return (self.gate.conv_h, self.gate.conv_w)
 
     def count_operations(self, x: Tensor) -> int:

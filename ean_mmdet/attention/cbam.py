@@ -62,7 +62,7 @@ class CBAM(BaseModule):
 
     @property
     def gate_layers(self) -> tuple[nn.Module, ...]:
-        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        """The layers that are last before a sigmoid; zeroed, they make the map constant."""
         return (self.channel_gate.fc2, self.spatial_gate.conv)
 
     def count_operations(self, x: Tensor) -> int:

@@ -60,7 +60,7 @@ class DIA(BaseModule):
 
     @property
     def gate_layers(self) -> tuple[nn.Module, ...]:
-        """The layers that are last before the nonlinearities; zeroed, they make the mask constant, 1/4."""
+        """The layers that are last before the nonlinearities; zeroed, they make the map constant, 1/4."""
         return (self.of_input[-1], self.of_hidden[-1])
 
     def begin(self) -> None:

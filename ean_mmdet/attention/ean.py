@@ -2,7 +2,7 @@
 
 Li, Li and Wen, 'EAN: An Efficient Attention Module Guided by Normalization for Deep Neural Networks', AAAI 2024.
 
-The mask comes from the feature map's own normalization: standardize each sample's each channel, weight the result with
+The map comes from the feature map's own normalization: standardize each sample's each channel, weight the result with
 the relative size of the normalization's own scale, adapt, squash. All groups of channels share the learned vectors,
 which is what the paper's parameter counts say.
 """
@@ -51,7 +51,7 @@ class EAN(NotesHooks, BaseModule):
         torch.Size([2, 256, 7, 7])
     """
 
-    gate_layers = ()  # its mask is constant at the start as it is
+    gate_layers = ()  # its map is constant at the start as it is
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class ECA(BaseModule):
 
     @property
     def gate_layers(self) -> tuple[nn.Module, ...]:
-        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        """The layers that are last before a sigmoid; zeroed, they make the map constant."""
         return (self.gate.conv,)
 
     def count_operations(self, x: Tensor) -> int:

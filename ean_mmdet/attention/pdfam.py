@@ -40,7 +40,7 @@ class PdfAM(BaseModule):
         torch.Size([2, 256, 7, 7])
     """
 
-    gate_layers = ()  # its mask has no last layer
+    gate_layers = ()  # its map has no last layer
 
     def __init__(self, in_channels: int, eps: float = 1e-4, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)

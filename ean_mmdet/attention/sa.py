@@ -43,7 +43,7 @@ class SA(BaseModule):
         torch.Size([2, 256, 7, 7])
     """
 
-    gate_layers = ()  # it permutes the channels, so no constant mask makes it the identity
+    gate_layers = ()  # it permutes the channels, so no constant map makes it the identity
 
     def __init__(self, in_channels: int, groups: int = 64, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)

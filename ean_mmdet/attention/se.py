@@ -47,7 +47,7 @@ class SE(BaseModule):
 
     @property
     def gate_layers(self) -> tuple[nn.Module, ...]:
-        """The layers that are last before a sigmoid; zeroed, they make the mask constant."""
+        """The layers that are last before a sigmoid; zeroed, they make the map constant."""
         return (self.gate.fc2,)
 
     def count_operations(self, x: Tensor) -> int:

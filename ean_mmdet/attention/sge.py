@@ -42,7 +42,7 @@ class SGE(BaseModule):
         torch.Size([2, 256, 7, 7])
     """
 
-    gate_layers = ()  # its mask is constant at the start as it is
+    gate_layers = ()  # its map is constant at the start as it is
 
     def __init__(
         self,
@@ -73,8 +73,8 @@ class SGE(BaseModule):
         # The root's slope at zero is infinite, and a constant plane has no variance.
         deviation = variance.clamp(min=1e-20).sqrt()
         normalized = (similarity - mean) / (deviation + self.eps)
-        mask = torch.sigmoid(normalized * self.weight[:, None, None] + self.bias[:, None, None])
-        return (x.unflatten(1, (self.groups, -1)) * mask.to(x.dtype).unsqueeze(2)).flatten(1, 2)
+        attention_map = torch.sigmoid(normalized * self.weight[:, None, None] + self.bias[:, None, None])
+        return (x.unflatten(1, (self.groups, -1)) * attention_map.to(x.dtype).unsqueeze(2)).flatten(1, 2)
 
     def extra_repr(self) -> str:
         """Describe the module in ``repr``."""

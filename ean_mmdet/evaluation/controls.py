@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class ConstantMask(BaseModule):
-    """A mask of a constant a channel, which begins at a half as EAN's does: (N, C, H, W) → the same.
+    """An attention map of a constant a channel, which begins at a half as EAN's does: (N, C, H, W) → the same.
 
     Trained, it does what attention could do without looking; fixed, what the halving at the start does alone.
 
@@ -20,7 +20,7 @@ class ConstantMask(BaseModule):
         init_cfg: MMEngine's. Defaults to None.
     """
 
-    gate_layers = ()  # the mask is constant as it is
+    gate_layers = ()  # the map is constant as it is
 
     def __init__(self, in_channels: int, trained: bool = True, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
@@ -28,5 +28,5 @@ class ConstantMask(BaseModule):
         self.logits = nn.Parameter(torch.zeros(in_channels)) if trained else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply by the mask."""
+        """Multiply by the map."""
         return x * 0.5 if self.logits is None else x * torch.sigmoid(self.logits)[:, None, None]

@@ -19,10 +19,10 @@ def images(tmp_path, sample_data):
     return tmp_path / 'images'
 
 
-@pytest.mark.parametrize('tool', ['cam.py', 'masks.py'])
+@pytest.mark.parametrize('tool', ['cam.py', 'attention_maps.py'])
 def test_one_bad_image_is_told_and_the_others_are_done(tool, images, trained, tiny, tmp_path, run_tool):  # noqa: F811
     arguments = (images, tiny, trained / 'iter_6.pth', '--out-dir', tmp_path / 'out')
-    if tool == 'masks.py':
+    if tool == 'attention_maps.py':
         arguments = (tiny, trained / 'iter_6.pth', '--images', images, '--out', tmp_path / 'out.png', '--batches', 1)
     result = run_tool(tool, *arguments, check=False)
     assert result.returncode == 2 and '1 of the 3 files named as images are left out' in result.stderr, result.stderr

@@ -9,7 +9,14 @@ from pathlib import Path
 import torch
 
 from ean_mmdet import engine
-from ean_mmdet.analysis.masks import eans, mask_maps, mask_statistics, masks_replaced, write_overlays, write_picture
+from ean_mmdet.analysis.attention_maps import (
+    attention_maps,
+    eans,
+    map_statistics,
+    maps_replaced,
+    write_overlays,
+    write_picture,
+)
 from ean_mmdet.checkpoint import load_whole
 from ean_mmdet.datasets import check_data
 from ean_mmdet.datasets.pipeline import preprocess, read_image
@@ -27,19 +34,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--evaluate',
         action='store_true',
-        help='evaluate with the masks, with their means by channel, and with one mean',
+        help='evaluate with the attention maps, with their means by channel, and with one mean',
     )
     parser.add_argument(
         '--images',
         type=Path,
         metavar='IMAGE_OR_FOLDER',
-        help='draw the masks over these too, into a folder named like --out',
+        help='draw the attention maps over these too, into a folder named like --out',
     )
     parser.add_argument(
         '--eans', nargs='+', metavar='NAME', help='which EANs (default: the last of each size of feature map)'
     )
     parser.add_argument(
-        '--out', type=Path, help='the picture (default: masks.png, or masks-2.png, … where one of another network is)'
+        '--out',
+        type=Path,
+        help='the picture (default: attention_maps.png, or attention_maps-2.png, … where one of another network is)',
     )
     args = engine.parse(parser)
     if args.batches < 1:
@@ -65,15 +74,15 @@ def main() -> None:
         model = runner.model.eval()
         eans(model, args.eans)
         loader = runner.build_dataloader(config.test_dataloader, seed=runner.seed)
-        statistics = mask_statistics(model, lambda: (model.test_step(batch) for batch in islice(loader, args.batches)))
+        statistics = map_statistics(model, lambda: (model.test_step(batch) for batch in islice(loader, args.batches)))
         rows = [
             (e.name, *map(float, (e.alpha.abs().mean(), e.delta.mean(), e.mean.mean(), e.deviation, e.between)))
             for e in statistics
         ]
-        header = ('EAN', 'α, mean of the size', 'δ, mean', 'mask, mean', 'spread over pixels', 'spread over channels')
+        header = ('EAN', 'α, mean of the size', 'δ, mean', 'map, mean', 'spread over pixels', 'spread over channels')
         print(Table.of('', header, rows).markdown(), end='')
         inputs = dict(config=args.config, checkpoint=args.checkpoint, images=args.images)
-        out = claim(args.out, Path('masks.png'), **inputs)
+        out = claim(args.out, Path('attention_maps.png'), **inputs)
         write_picture(out, statistics)
         root = args.images if args.images and args.images.is_dir() else images[0].parent if images else Path()
         pictures, unreadable = picture_names(images, root, '.png'), []
@@ -84,7 +93,7 @@ def main() -> None:
                 unreadable.append(str(error))
                 continue
             data = preprocess(config, model.data_preprocessor, path)
-            maps = mask_maps(model, lambda data=data: model(**data, mode='tensor'), args.eans)
+            maps = attention_maps(model, lambda data=data: model(**data, mode='tensor'), args.eans)
             padded = data['inputs'].shape[2:]
             shares = [side / whole for side, whole in zip(data['data_samples'][0].img_shape, padded)]
             write_overlays(out.with_suffix('') / pictures[path], image, maps, shares)
@@ -99,7 +108,7 @@ def evaluate(runner, model, loader, statistics) -> None:
     evaluator = runner.build_evaluator(runner.cfg.test_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
     for by in ('as trained', 'channel means', 'one mean'):
-        replaced = contextlib.nullcontext() if by == 'as trained' else masks_replaced(model, statistics, by)
+        replaced = contextlib.nullcontext() if by == 'as trained' else maps_replaced(model, statistics, by)
         with replaced, torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
             for batch in loader:
                 evaluator.process(data_samples=model.test_step(batch), data_batch=batch)

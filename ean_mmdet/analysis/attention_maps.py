@@ -20,7 +20,7 @@ from ..ops.fold import Vectors, fold
 
 
 @dataclass(frozen=True)
-class MaskStatistics:
+class MapStatistics:
     """Statistics of an EAN's attention map over some images.
 
     Attributes:
@@ -28,7 +28,7 @@ class MaskStatistics:
         alpha: The learned α, one a channel of a group.
         delta: δ likewise.
         omega: γ / ‖γ‖ likewise.
-        mean: The mask's mean over images and pixels, one a channel.
+        mean: The map's mean over images and pixels, one a channel.
         deviation: Its standard deviation over images and pixels, averaged over channels: 0 where nothing is gated.
         between: The standard deviation of ``mean`` over channels.
     """
@@ -42,8 +42,8 @@ class MaskStatistics:
     between: float
 
 
-def mask(ean: EAN, x: Tensor) -> Tensor:
-    """The mask of an EAN over its input (Li, Li and Wen, AAAI 2024, Eq. 7 and 8), of its input's shape."""
+def attention_map(ean: EAN, x: Tensor) -> Tensor:
+    """Compute the attention map of an EAN over its input (AAAI 2024, Eq. 7 and 8), of its input's shape."""
     scale, shift = fold(Vectors(ean.weight, ean.bias, ean.alpha, ean.delta, ean.weight_norm), ean.eps)
     scale, shift = (vector.repeat(ean.groups).view(1, -1, 1, 1) for vector in (scale, shift))
     var, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
@@ -71,8 +71,8 @@ def eans(model: nn.Module, names: Sequence[str] | None = None) -> dict[str, EAN]
 
 
 @torch.no_grad()
-def mask_statistics(model: nn.Module, run: Callable[[], Iterable[object]]) -> list[MaskStatistics]:
-    """Statistics of every EAN's mask.
+def map_statistics(model: nn.Module, run: Callable[[], Iterable[object]]) -> list[MapStatistics]:
+    """Statistics of every EAN's map.
 
     Args:
         model: The model, in evaluation mode.
@@ -83,7 +83,7 @@ def mask_statistics(model: nn.Module, run: Callable[[], Iterable[object]]) -> li
 
     def note(name: str) -> Callable:
         def hook(module: EAN, args: tuple, output: Tensor) -> None:
-            q = mask(module, args[0]).double()
+            q = attention_map(module, args[0]).double()
             entry = sums[name]
             entry[0] += q.numel() // q.shape[1]
             entry[1], entry[2] = entry[1] + q.sum((0, 2, 3)), entry[2] + q.square().sum((0, 2, 3))
@@ -105,18 +105,18 @@ def mask_statistics(model: nn.Module, run: Callable[[], Iterable[object]]) -> li
         norm = fold(Vectors(ean.weight, torch.zeros_like(ean.bias), torch.ones_like(ean.alpha),
                             torch.zeros_like(ean.delta), ean.weight_norm), ean.eps)[0]  # fmt: skip
         alpha, delta, omega = (vector.detach().clone() for vector in (ean.alpha, ean.delta, norm / ean.weight))
-        statistics.append(MaskStatistics(name, alpha, delta, omega, mean.float(), deviation, mean.std().item()))
+        statistics.append(MapStatistics(name, alpha, delta, omega, mean.float(), deviation, mean.std().item()))
     return statistics
 
 
 @contextlib.contextmanager
-def masks_replaced(model: nn.Module, statistics: Sequence[MaskStatistics], by: str) -> Iterator[None]:
+def maps_replaced(model: nn.Module, statistics: Sequence[MapStatistics], by: str) -> Iterator[None]:
     """Have every EAN multiply by a constant.
 
     Args:
         model: The model.
-        statistics: Of its masks.
-        by: ``'channel means'``, each channel's mean mask, or ``'one mean'``, the mean over all channels.
+        statistics: Of its maps.
+        by: ``'channel means'``, each channel's mean map, or ``'one mean'``, the mean over all channels.
 
     Raises:
         ValueError: ``by`` is unknown.
@@ -133,8 +133,10 @@ def masks_replaced(model: nn.Module, statistics: Sequence[MaskStatistics], by: s
 
 
 @torch.no_grad()
-def mask_maps(model: nn.Module, run: Callable[[], object], names: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """The masks over one image, averaged over channels: (H, W) of each feature map, by the EAN's name.
+def attention_maps(
+    model: nn.Module, run: Callable[[], object], names: Sequence[str] | None = None
+) -> dict[str, Tensor]:
+    """Return the attention maps over one image, averaged over channels: (H, W) of each feature map, by the EAN's name.
 
     Args:
         model: The model, in evaluation mode.
@@ -149,7 +151,7 @@ def mask_maps(model: nn.Module, run: Callable[[], object], names: Sequence[str] 
 
     def note(name: str) -> Callable:
         def hook(module: EAN, args: tuple, output: Tensor) -> None:
-            maps[name] = mask(module, args[0])[0].mean(0)
+            maps[name] = attention_map(module, args[0])[0].mean(0)
 
         return hook
 
@@ -164,12 +166,12 @@ def mask_maps(model: nn.Module, run: Callable[[], object], names: Sequence[str] 
 
 
 def write_overlays(path: Path, image: np.ndarray, maps: dict[str, Tensor], shares: tuple[float, float]) -> None:
-    """Masks over their image, a panel each with a scale of its own, as masks are near ½ until they have learned.
+    """Draw attention maps over their image, a panel each with its own scale, as maps are near ½ until they learn.
 
     Args:
         path: The picture.
         image: (H, W, 3), RGB.
-        maps: Of :func:`mask_maps`.
+        maps: Of :func:`attention_maps`.
         shares: Of the maps' height and width, what the image takes without its padding.
 
     Raises:
@@ -195,8 +197,8 @@ def write_overlays(path: Path, image: np.ndarray, maps: dict[str, Tensor], share
     write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=130))
 
 
-def write_picture(path: Path, statistics: Sequence[MaskStatistics]) -> None:
-    """α, δ and ω by block, and the masks' means and spreads."""
+def write_picture(path: Path, statistics: Sequence[MapStatistics]) -> None:
+    """α, δ and ω by block, and the maps' means and spreads."""
     positions = range(len(statistics))
     figure = Figure(figsize=(1.5 + 0.45 * len(statistics), 8), layout='constrained')
     axes = figure.subplots(4, sharex=True)
@@ -209,7 +211,7 @@ def write_picture(path: Path, statistics: Sequence[MaskStatistics]) -> None:
     means = [entry.mean.mean().item() for entry in statistics]
     axes[3].errorbar(positions, means, [entry.deviation for entry in statistics], fmt='o', ms=4, capsize=3)
     axes[3].axhline(0.5, c='0.8', lw=0.8, zorder=0)
-    axes[3].set_ylabel('mask: mean ± spread')
+    axes[3].set_ylabel('map: mean ± spread')
     axes[3].set_xticks(
         positions, [entry.name.removeprefix('backbone.') for entry in statistics], rotation=60, ha='right'
     )
