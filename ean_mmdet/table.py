@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -37,7 +38,7 @@ class Table:
     @property
     def figures(self) -> list[bool]:
         """Tell of each column whether it holds nothing but figures, with units, signs or intervals, and empty cells."""
-        number = r'[-+±=\d.,–\[\] ]*(nan|[MGs])?'
+        number = r'[-+±=→×\d.,–\[\]() ]*(nan|[MGs%])?'
         return [all(re.fullmatch(number, cell) for cell in column) for column in zip(*self.rows)] or [
             False for _ in self.header
         ]
@@ -48,6 +49,10 @@ class Table:
         lines = [f'| {" | ".join(cells)} |' for cells in (self.header, ruler, *self.rows)]
         notes = [f'\n{note}' for note in self.notes]
         return '\n'.join([*lines, *notes]) + '\n'
+
+    def print(self) -> None:
+        """Print the table and its notes; into a pipe, which has no width, without cutting any of it."""
+        Console(width=None if sys.stdout.isatty() else 200).print(self.rich())
 
     def rich(self) -> Group:
         """The table and its notes for a ``rich`` console."""

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from mmengine.logging import MMLogger
-from rich.console import Console
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet.analysis.benchmark import (
@@ -81,9 +80,7 @@ def main() -> None:
         from ean_mmdet.analysis.benchmark_files import benchmark_files, files_table  # needs the extra 'deploy'
 
         with user_errors():
-            Console(width=None if sys.stdout.isatty() else 140).print(
-                files_table(benchmark_files(args.files, args.batch, args.repeat))
-            )
+            files_table(benchmark_files(args.files, args.batch, args.repeat)).print()
         return
     MMLogger.get_instance('benchmark', log_level='WARNING')  # or every layer logs how it was initialized
     result = benchmark(
@@ -100,12 +97,10 @@ def main() -> None:
         args.runtime,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    # A pipe has no width, and cutting figures there would lose them.
-    console = Console(width=None if sys.stdout.isatty() else 140)
     for table in tables(result):
-        console.print(table)
+        table.print()
     for name, value in result['environment'].items():
-        console.print(f'{name}: {value}', highlight=False)
+        print(f'{name}: {value}')
     if args.out:
         picture = args.out.with_suffix('.png')
         plot(result, picture)

@@ -4,8 +4,6 @@ import argparse
 import json
 import sys
 
-from rich.console import Console
-
 from ean_mmdet.analysis.benchmark_arguments import add_benchmark_arguments, parse_benchmark
 from ean_mmdet.analysis.benchmark_ops import NETWORKS, benchmark_ops, tables
 from ean_mmdet.analysis.benchmark_small_maps import benchmark_small_maps, table
@@ -30,11 +28,9 @@ def main() -> None:
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    # A pipe has no width, and cutting figures there would lose them.
-    console = Console(width=None if sys.stdout.isatty() else 160)
     if args.small_maps:
         rows = benchmark_small_maps(args.batch, args.repeat, progress)
-        console.print(table(rows))
+        table(rows).print()
         if args.out:
             args.out.write_text(json.dumps(rows, indent=1) + '\n')
             print(f'wrote {args.out}')
@@ -50,9 +46,9 @@ def main() -> None:
         progress=progress,
     )
     for of_pass in tables(result):
-        console.print(of_pass)
+        of_pass.print()
     for name, value in result['environment'].items():
-        console.print(f'{name}: {value}', highlight=False)
+        print(f'{name}: {value}')
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + '\n')
         print(f'wrote {args.out}')

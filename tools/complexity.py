@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from mmengine.config import DictAction
-from rich.console import Console
 
 import ean_mmdet  # noqa: F401, registers the modules
 from ean_mmdet.analysis import metafiles, model_zoo, paper_table, stage_table
@@ -57,8 +56,7 @@ def show(table: Table, markdown: bool) -> None:
     if markdown:
         print(f'## {table.title}\n\n{table.markdown()}')
     else:
-        # A pipe has no width, and cutting figures there would lose them.
-        Console(width=None if sys.stdout.isatty() else 200).print(table.rich())
+        table.print()
 
 
 def progress(name: str) -> None:

@@ -84,7 +84,7 @@ def main() -> None:
             found = rehearse(config, args.iterations, args.image_size and tuple(args.image_size), args.images)
             report['training'] = describe(found)
     for table in doctor.tables(report):
-        console.print(table.rich())
+        table.print()
     wrong = doctor.problems(report)
     for line in wrong:
         console.print(f'problem: {line}', style='bold red', markup=False)

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from ean_mmdet.engine import user_errors
 from ean_mmdet.errors import InputError
@@ -80,8 +79,7 @@ def main() -> None:
         write_whole(out, lambda path: figure.savefig(path, format=out.suffix[1:].lower(), dpi=150))
     for note in notes:
         print(f'note: {note}', file=sys.stderr, flush=True)
-    # A pipe has no width, and cutting figures there would lose them.
-    Console(width=None if sys.stdout.isatty() else 200).print(table.rich())
+    table.print()
     print(f'wrote {out}')
 
 

@@ -12,13 +12,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mmengine.registry import MODELS
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..attention import MODULES
 from ..attention.ean import EAN
 from ..norms import NORMS
+from ..palette import COLOURS
+from ..table import Table
 from .benchmark_ops import PlainEAN
 from .timing import DTYPES, LAYOUTS, environment, interleave, peak_memory, synchronize
 
@@ -265,37 +266,27 @@ PASSES: dict[str, Callable] = {
 
 
 def tables(result: dict) -> list[Table]:
-    """Render what :func:`benchmark` returned, for a ``rich`` console: a table a pass."""
+    """Tabulate what :func:`benchmark` returned: a table a pass."""
     settings, by_pass = result['settings'], []
     runtime = f'{settings["runtime"]}, ' if settings.get('runtime') in RUNTIMES else ''
     shape = '×'.join(map(str, (settings['batch'], 3, *settings['shape'])))
+    header = ('attention', 'params, M', 'ms', 'of plain', 'images/s', 'of plain', 'peak MiB', 'of plain')
     for pass_ in result['rows'][0]['passes']:
-        table = Table(
-            title=f'{settings["backbone"]}, {pass_}: {shape}, {settings["dtype"]}, {settings["layout"]}, '
-            f'{"compiled, " if settings["compiled"] else ""}{runtime}{result["environment"]["device"]}',
-            caption=f'medians of {settings["repeat"]} rounds in which the networks took turns',
-            title_justify='left',
-            caption_justify='left',
-        )
-        table.add_column('attention')
-        for column in ('params, M', 'ms', 'of plain', 'images/s', 'of plain', 'peak MiB', 'of plain'):
-            table.add_column(column, justify='right')
+        cells = []
         for row in result['rows']:
-            if pass_ not in row['passes']:
-                continue
-            figures = row['passes'][pass_]
-            table.add_row(
-                row['name'],
-                f'{row["params"] / 1e6:.4f}',
-                f'{1e3 * figures["seconds"]:.1f}',
-                f'{figures["ratio"]:.3f}',
-                f'{figures["throughput"]:.2f}',
-                f'{1 / figures["ratio"]:.3f}',
-                f'{figures["memory"] / 2**20:.0f}' if 'memory' in figures else '–',
-                f'{figures["memory_ratio"]:.3f}' if 'memory' in figures else '–',
-                style='bold' if row['name'] == 'EAN' else None,
-            )
-        by_pass.append(table)
+            figures = row['passes'].get(pass_)
+            if figures:
+                memory = ('–', '–')
+                if 'memory' in figures:
+                    memory = (f'{figures["memory"] / 2**20:.0f}', f'{figures["memory_ratio"]:.3f}')
+                speed = (f'{1e3 * figures["seconds"]:.1f}', f'{figures["ratio"]:.3f}', f'{figures["throughput"]:.2f}')
+                cells.append((row['name'], f'{row["params"] / 1e6:.4f}', *speed, 1 / figures['ratio'], *memory))
+        title = (
+            f'{settings["backbone"]}, {pass_}: {shape}, {settings["dtype"]}, {settings["layout"]}, '
+            f'{"compiled, " if settings["compiled"] else ""}{runtime}{result["environment"]["device"]}'
+        )
+        note = f'Medians of {settings["repeat"]} rounds in which the networks took turns.'
+        by_pass.append(Table.of(title, header, cells, [note]))
     return by_pass
 
 
@@ -326,7 +317,7 @@ def _draw(axes: Axes, rows: list[dict], pass_: str) -> None:
     for column in _columns(points, gap=width / 4):
         height = float('inf')
         for params, speed, name in sorted(column, key=lambda point: -point[1]):
-            color = {'EAN': '#D55E00', PLAIN: '#000000'}.get(name, '#0072B2')
+            color = {'EAN': COLOURS[1], PLAIN: COLOURS[-1]}.get(name, COLOURS[0])
             axes.scatter(params, speed, color=color, s=45 if name in ('EAN', PLAIN) else 28, zorder=2)
             height = min(speed, height - 0.05 * plain)
             axes.annotate(

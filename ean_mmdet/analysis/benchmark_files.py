@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from ..deploy import load_exported
+from ..table import Table
 from .timing import interleave
 
 
@@ -45,11 +45,9 @@ def benchmark_files(paths: Sequence[Path], batch: int = 1, repeat: int = 10) -> 
 
 
 def files_table(rows: Sequence[dict]) -> Table:
-    """Render what :func:`benchmark_files` returned, for a ``rich`` console."""
-    table = Table(title='Exported files, by onnxruntime', title_justify='left')
-    table.add_column('file')
-    for column in ('MB', 'ms', 'of the first'):
-        table.add_column(column, justify='right')
-    for row in rows:
-        table.add_row(row['name'], f'{row["bytes"] / 1e6:.1f}', f'{1e3 * row["seconds"]:.2f}', f'{row["ratio"]:.3f}')
-    return table
+    """Tabulate what :func:`benchmark_files` returned."""
+    cells = [
+        (row['name'], f'{row["bytes"] / 1e6:.1f}', f'{1e3 * row["seconds"]:.2f}', row['ratio'])
+        for row in rows
+    ]  # fmt: skip
+    return Table.of('Exported files, by onnxruntime', ('file', 'MB', 'ms', 'of the first'), cells)

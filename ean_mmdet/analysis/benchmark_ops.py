@@ -9,10 +9,10 @@ from statistics import geometric_mean
 import torch
 import torch._functorch.config
 import torch.nn.functional as F
-from rich.table import Table
 from torch import Tensor, nn
 
 from ..attention.ean import EAN
+from ..table import Table
 from .timing import DTYPES, LAYOUTS, environment, interleave, kept_memory, peak_memory
 
 # What EAN takes in, (C, H, W), and its groups.
@@ -184,61 +184,48 @@ def _means(rows):
 
 
 def tables(result: dict) -> list[Table]:
-    """Render what :func:`benchmark_ops` returned, for a ``rich`` console: a table a pass, and one of memory."""
+    """Tabulate what :func:`benchmark_ops` returned: a table a pass, and one of memory."""
     settings, rows = result['settings'], result['rows']
     others = list(rows[0]['ratio'])
+    header = (
+        'network', 'feature map', *(f'{name}, ms' for name in (*others, 'EAN', 'copy')),
+        *(f'{name} / EAN' for name in others), 'of copy speed',
+    )  # fmt: skip
     by_pass = []
-    for pass_ in TRANSFERS:
-        table = Table(
-            title=f'{pass_}: {settings["dtype"]}, {settings["layout"]}, {result["environment"]["device"]}',
-            caption=f'medians of {settings["repeat"]} rounds; copy speed: of the {TRANSFERS[pass_]} transfers needed',
-            title_justify='left',
-            caption_justify='left',
-        )
-        table.add_column('feature map')
-        for name in (*others, 'EAN', 'copy'):
-            table.add_column(f'{name}, ms', justify='right')
-        for name in others:
-            table.add_column(f'{name} / EAN', justify='right')
-        table.add_column('of copy speed', justify='right')
+    for pass_, transfers in TRANSFERS.items():
+        cells = []
         for network in dict.fromkeys(row['network'] for row in rows):
-            table.add_row(network, style='bold')
-            for row in rows:
-                if (row['network'], row['pass']) != (network, pass_):
-                    continue
-                times = [row['seconds'][name] for name in (*others, 'EAN')]
-                table.add_row(
-                    '×'.join(map(str, row['shape'])),
-                    *(f'{1e3 * seconds:.3f}' for seconds in (*times, row['copy'])),
-                    *(f'{row["ratio"][name]:.2f}' for name in others),
-                    f'{row["copy_share"]:.0%}',
-                )
-            _add_mean(table, 'geometric mean', result['means'][pass_][network], others)
-        _add_mean(table, 'geometric mean of all', result['means'][pass_]['all'], others)
-        by_pass.append(table)
+            mine = [row for row in rows if (row['network'], row['pass']) == (network, pass_)]
+            for row in mine:
+                times = [*(row['seconds'][name] for name in (*others, 'EAN')), row['copy']]
+                cells.append((network, '×'.join(map(str, row['shape'])), *_times(times), *_ratios(row['ratio'], row)))
+            cells.append(_mean(network, result['means'][pass_][network], len(others) + 2))
+        cells.append(_mean('all', result['means'][pass_]['all'], len(others) + 2))
+        title = f'{pass_}: {settings["dtype"]}, {settings["layout"]}, {result["environment"]["device"]}'
+        note = f'Medians of {settings["repeat"]} rounds; copy speed: of the {transfers} transfers needed.'
+        by_pass.append(Table.of(title, header, cells, [note]))
     return [*by_pass, _memory_table(rows)]
 
 
-def _add_mean(table, title, means, others):
-    blank = [''] * (len(others) + 2)
-    table.add_row(title, *blank, *(f'{means[name]:.2f}' for name in others), f'{means["copy_share"]:.0%}', style='dim')
-    table.add_section()
+def _times(seconds: list[float]) -> list[str]:
+    return [f'{1e3 * value:.3f}' for value in seconds]
 
 
-def _memory_table(rows):
-    table = Table(
-        title='Memory of a forward and backward pass, in feature maps',
-        caption='kept: what autograd keeps for the gradient; peak: the most allocated at a time, beside the input',
-        title_justify='left',
-        caption_justify='left',
-    )
-    table.add_column('feature map')
-    names = list(rows[0]['memory'])
-    for what in ('kept', 'peak'):
-        for name in names:
-            table.add_column(f'{name}, {what}', justify='right')
-    for row in rows:
-        if row['pass'] == 'inference':
-            cells = [row['memory'][name][what] / row['map'] for what in ('kept', 'peak') for name in names]
-            table.add_row('×'.join(map(str, row['shape'])), *(f'{cell:.2f}' for cell in cells))
-    return table
+def _ratios(ratios: dict, row: dict) -> list[str]:
+    return [*(f'{ratio:.2f}' for name, ratio in ratios.items() if name != 'copy_share'), f'{row["copy_share"]:.0%}']
+
+
+def _mean(network: str, means: dict, blanks: int) -> tuple[str, ...]:
+    return network, 'geometric mean', *[''] * blanks, *_ratios(means, means)
+
+
+def _memory_table(rows: list[dict]) -> Table:
+    columns = [(name, what) for what in ('kept', 'peak') for name in rows[0]['memory']]
+    cells = [
+        ('×'.join(map(str, row['shape'])), *(f'{row["memory"][name][what] / row["map"]:.2f}' for name, what in columns))
+        for row in rows
+        if row['pass'] == 'inference'
+    ]
+    note = 'Kept: what autograd keeps for the gradient; peak: the most allocated at a time, beside the input.'
+    header = ('feature map', *(f'{name}, {what}' for name, what in columns))
+    return Table.of('Memory of a forward and backward pass, in feature maps', header, cells, [note])

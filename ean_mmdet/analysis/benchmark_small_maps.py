@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 
 from ..attention.ean import EAN
 from ..ops import batch_norm_gate
+from ..table import Table
 from .timing import LAYOUTS, interleave
 
 # What MobileNeXt's EANs take in at 32 × 32, (C, H, W), groups 8.
@@ -72,20 +72,11 @@ def _time_map(shape: tuple[int, int, int, int], layout: str, repeat: int) -> lis
 
 
 def table(rows: list[dict]) -> Table:
-    """Render what :func:`benchmark_small_maps` returned, for a ``rich`` console."""
-    kinds = list(dict.fromkeys((row['pass'], row['layout']) for row in rows))
-    result = Table(
-        title='µs, batch norm → batch norm and EAN (ratio); training is forward and backward', title_justify='left'
-    )
-    result.add_column('feature map')
-    for kind in kinds:
-        result.add_column(', '.join(kind), justify='right')
-    for shape in dict.fromkeys(tuple(row['shape']) for row in rows):
-        cells = [
-            f'{1e6 * row["norm"]:.0f} → {1e6 * row["both"]:.0f} ({row["both"] / row["norm"]:.2f})'
-            for row in rows
-            if tuple(row['shape']) == shape
-        ]
-        order = [(row['pass'], row['layout']) for row in rows if tuple(row['shape']) == shape]
-        result.add_row('×'.join(map(str, shape)), *(cells[order.index(kind)] for kind in kinds))
-    return result
+    """Tabulate what :func:`benchmark_small_maps` returned."""
+    by_map: dict[str, dict[str, str]] = {}
+    for row in rows:
+        cell = f'{1e6 * row["norm"]:.0f} → {1e6 * row["both"]:.0f} ({row["both"] / row["norm"]:.2f})'
+        by_map.setdefault('×'.join(map(str, row['shape'])), {})[f'{row["pass"]}, {row["layout"]}'] = cell
+    kinds = list(dict.fromkeys(kind for cells in by_map.values() for kind in cells))
+    title = 'µs, batch norm → batch norm and EAN (ratio); training is forward and backward'
+    return Table.of(title, ('feature map', *kinds), [(name, *map(cells.get, kinds)) for name, cells in by_map.items()])

@@ -49,11 +49,11 @@ def mean_precisions(matches: Matches, weights: np.ndarray, thresholds: slice = s
     Returns:
         (B,); NaN where nothing is to be found.
     """
-    d, objects = matches.detections, matches.objects[:, thresholds]
+    d, truth, objects = matches.detections, matches.detections.truth, matches.objects[:, thresholds]
     cases = objects.shape[1]
     total, classes = np.zeros(len(weights)), np.zeros(len(weights))
-    for label in range(len(d.classes)):
-        true = d.true_images[(d.true_labels == label) & ~d.ignored]
+    for label in range(len(truth.classes)):
+        true = truth.images[(truth.labels == label) & ~truth.ignored]
         mine = np.flatnonzero(d.labels == label)
         mine = mine[np.argsort(-d.scores[mine], kind='stable')]
         step = max(1, BLOCK // max(len(mine), 1))

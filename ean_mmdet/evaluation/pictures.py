@@ -8,10 +8,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.structures import InstanceData
 
 from ..palette import COLOURS
-from .matching import Detections, Matches, precision_recall
+from .matching import Detections, Matches, curves
 
 
 def figure_url(figure: Figure) -> str:
@@ -33,13 +37,10 @@ def precision_figure(matches: Matches) -> Figure:
     """Precision against recall at an overlap of 0.5, of the classes with the most objects."""
     figure = Figure(figsize=(5.6, 4.2), layout='constrained')
     axes = figure.subplots()
-    detections = matches.detections
-    for colour, label in zip(COLOURS, np.argsort(-detections.positives, kind='stable').tolist()):
-        precision, recall = precision_recall(matches, label)
-        if detections.positives[label] and len(recall):
-            axes.plot(
-                np.append(0, recall), np.append(precision[:1], precision), color=colour, label=detections.classes[label]
-            )
+    truth, precision = matches.detections.truth, curves(matches)[0]
+    for colour, label in zip(COLOURS, np.argsort(-truth.positives, kind='stable').tolist()):
+        if truth.positives[label]:
+            axes.plot(np.linspace(0, 1, 101), precision[:, label], color=colour, label=truth.classes[label])
     axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     if axes.lines:
@@ -84,22 +85,23 @@ def bars(values: dict[str, float], label: str) -> Figure:
 
 def side_by_side(pixels: np.ndarray, detections: Detections, number: int, score: float) -> np.ndarray:
     """Ground truth (left) beside the detections of an image (right) that are at least ``score`` sure."""
-    left, right = pixels.copy(), pixels.copy()
     found, true = detections.of_image(number)
-    for box, label in zip(detections.true_boxes[true], detections.true_labels[true]):
-        _draw(left, box, label, detections.classes[label])
-    for box, label, value in zip(detections.boxes[found], detections.labels[found], detections.scores[found]):
-        if value >= score:
-            _draw(right, box, label, f'{detections.classes[label]} {value:.2f}')
-    return np.concatenate([left, np.full_like(left[:, :4], 255), right], 1)
-
-
-def _draw(pixels: np.ndarray, box: np.ndarray, label: int, text: str) -> None:
-    colour = tuple(int(COLOURS[label % len(COLOURS)][i : i + 2], 16) for i in (1, 3, 5))
-    scale = max(pixels.shape[:2]) / 640
-    x1, y1, x2, y2 = (round(float(value)) for value in (*box[:2], *(box[:2] + box[2:])))
-    cv2.rectangle(pixels, (x1, y1), (x2, y2), colour, max(1, round(2 * scale)))
-    size = 0.45 * max(scale, 0.5)
-    cv2.putText(
-        pixels, text, (x1 + 2, max(y1 - 3, round(14 * scale))), cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA
+    classes, truth = detections.truth.classes, detections.truth
+    palette = [tuple(bytes.fromhex(COLOURS[label % len(COLOURS)][1:])) for label in range(len(classes))]
+    visualizer = DetLocalVisualizer()
+    visualizer.dataset_meta = dict(classes=classes, palette=palette)
+    sample = DetDataSample(
+        gt_instances=_instances(pixels, truth.boxes[true], truth.labels[true]),
+        pred_instances=_instances(
+            pixels, detections.boxes[found], detections.labels[found], scores=detections.scores[found]
+        ),
     )
+    visualizer.add_datasample('', pixels, sample, pred_score_thr=score)
+    return visualizer.get_image()
+
+
+def _instances(pixels: np.ndarray, boxes: np.ndarray, labels: np.ndarray, **more: np.ndarray) -> InstanceData:
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+    inside = np.clip(corners, 0, np.tile(pixels.shape[1::-1], 2))  # else the picture is made smaller
+    columns = dict(bboxes=inside, labels=labels, **more)
+    return InstanceData(**{name: torch.from_numpy(column) for name, column in columns.items()})

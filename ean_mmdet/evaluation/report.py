@@ -22,7 +22,6 @@ from ..errors import InputError
 from ..table import Table
 from .classification import Classified, read_classified
 from .curves import plot_curves
-from .errors import KINDS, error_kinds
 from .matching import Matches, class_precisions, confusion, match, mistakes
 from .page import Section, page
 from .pictures import bars, confusion_figure, figure_url, image_url, precision_figure, side_by_side
@@ -33,6 +32,15 @@ MOST_DETECTIONS = (
     "Of a class and an image the 100 best detections count, as for COCO's mAP. The table by class of tools/test.py "
     '(classwise=True) counts the 1000 best, the last of proposal_nums, so it can differ in the third digit.'
 )
+# hotcoco's names of TIDE's kinds of errors: ours, and what they are
+KINDS = {
+    'Cls': ('classification', 'on an object, of another class'),
+    'Loc': ('localization', 'of the right class, overlapping by 0.1 to 0.5 only'),
+    'Both': ('both', 'of another class, overlapping by 0.1 to 0.5 only'),
+    'Dupe': ('duplicate', 'on an object that a better detection has found'),
+    'Bkg': ('background', 'on nothing'),
+    'Miss': ('missed', 'objects without any detection that one of the above would fix'),
+}
 PACKAGES = ('ean_mmdet', 'torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain')
 
 
@@ -278,17 +286,16 @@ def _metrics(run: Run) -> Section:
 
 
 def _detection_errors(matches: Matches, precisions: Any, settings: Settings) -> list[Section]:
-    detections = matches.detections
+    truth, tide = matches.detections.truth, matches.evaluation.tide_errors()
     rows = [
         (name, int(count), float(row.mean()), float(row[0]), float(row[5]))
-        for name, row, count in zip(detections.classes, precisions, detections.positives)
+        for name, row, count in zip(truth.classes, precisions, truth.positives)
         if count
     ]
-    errors = error_kinds(matches)
-    order = sorted(KINDS, key=lambda kind: -errors.cost[kind])
-    kinds = [(kind, errors.cost[kind], errors.count[kind], KINDS[kind]) for kind in order]
-    cost = bars({kind: errors.cost[kind] for kind in order}, f'cost in mAP@.5, of {errors.ap:.3f}')
-    matrix = confusion_figure(confusion(matches, settings.score), [*detections.classes, 'background'])
+    costs = {kind: tide['delta_ap'][kind] for kind in sorted(KINDS, key=tide['delta_ap'].__getitem__, reverse=True)}
+    kinds = [(KINDS[kind][0], cost, tide['counts'][kind], KINDS[kind][1]) for kind, cost in costs.items()]
+    cost = bars({KINDS[kind][0]: cost for kind, cost in costs.items()}, f'cost in mAP@.5, of {tide["ap_base"]:.3f}')
+    matrix = confusion_figure(confusion(matches, settings.score), [*truth.classes, 'background'])
     sure = f'Detections of a score of at least {settings.score:g}, at an overlap of 0.5, in shares of a row'
     curves = figure_url(precision_figure(matches))
     rise = 'How much mAP@.5 rises when one kind of error is fixed (TIDE, ECCV 2020)'
@@ -315,7 +322,7 @@ def _detection_errors(matches: Matches, precisions: Any, settings: Settings) -> 
 def _extremes(matches: Matches, settings: Settings) -> Section:
     """The images with the most mistakes, and with the fewest."""
     counts = mistakes(matches, settings.score)
-    right, paths = counts[:, 0], matches.detections.paths
+    right, paths = counts[:, 0], matches.detections.truth.paths
     ranked = [number for number in range(len(paths)) if counts[number].sum()]
     ranked.sort(key=lambda number: (right[number] / counts[number].sum(), -right[number], str(paths[number])))
     worst = ranked[: settings.images]
@@ -390,9 +397,9 @@ def _maps(run: Run, matches: Matches, settings: Settings, tested: str | None) ->
         load_whole(model, checkpoint)
         sure = np.unique(detections.images[detections.scores >= settings.score])
         for number in sure[: settings.maps].tolist():
-            path = detections.paths[number]
+            path = detections.truth.paths[number]
             data = preprocess(run.config, model.data_preprocessor, path)
-            entry = activation(model, data, detections.classes)
+            entry = activation(model, data, detections.truth.classes)
             shown.append((image_url(overlay(read_image(path), entry)), f'{path.name}: {entry.label}'))
     except InputError as error:
         section.add('note', f'No activation maps: {error}')

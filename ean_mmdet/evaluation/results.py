@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..datasets.config_parts import scope_of
 from ..engine import input_shape
 from ..errors import InputError
 from ..files import write_text
-from .matching import Detections
+from .matching import Detections, Truth
 
 TOP = 5  # classes of a classifier's image
 
@@ -116,31 +115,6 @@ class WriteClasses(BaseMetric):
         ]
         write_text(self.out_file, json.dumps(entries))
         return {}
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The ground truth of a test set of detections.
-
-    Attributes:
-        ids: The images' ids, ascending.
-        paths: Their files.
-        classes: Names of the classes.
-        categories: Their ids.
-        images: (G,), each object's number of an image.
-        boxes: (G, 4), x, y, width, height.
-        labels: (G,), numbers of classes.
-        ignored: (G,), whether it is a crowd, or difficult.
-    """
-
-    ids: Sequence[Any]
-    paths: Sequence[Path]
-    classes: Sequence[str]
-    categories: Sequence[int]
-    images: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    ignored: np.ndarray
 
 
 def annotated_truth(
@@ -264,7 +238,4 @@ def read_detections(path: Path, truth: Truth) -> Detections:
     scores = np.array([entry['score'] for entry in entries], float)
     found = np.array([labels[entry['category_id']] for entry in entries], int)
     order = np.lexsort((-scores, images))
-    return Detections(
-        truth.paths, truth.classes, images[order], boxes[order], scores[order], found[order],
-        truth.images, truth.boxes, truth.labels, truth.ignored,
-    )  # fmt: skip
+    return Detections(truth, images[order], boxes[order], scores[order], found[order])

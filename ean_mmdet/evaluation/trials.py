@@ -20,10 +20,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..datasets import split_training_data
 from ..engine.settings import known_keys
 from ..errors import InputError
 from ..files import write_text
-from ..search.split import split_training_data
 from .repeatable import make_repeatable
 from .runs import flat_settings, read_run
 from .variants import Variant

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_text
+from ..palette import COLOURS
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def write_picture(path: Path, seen: Sequence[Seen], found: Seen, blocks: Sequenc
     upper, lower = figure.subplots(2, height_ratios=(5, 1))
     upper.scatter([sum(s.scheme) for s in seen], [s.accuracy for s in seen], s=14, c='0.65', label='evaluated')
     best = front(seen)
-    upper.plot([sum(s.scheme) for s in best], [s.accuracy for s in best], 'o-', ms=4, c='tab:blue', label='front')
-    upper.plot(sum(found.scheme), found.accuracy, '*', ms=16, c='tab:red', label='found')
+    upper.plot([sum(s.scheme) for s in best], [s.accuracy for s in best], 'o-', ms=4, c=COLOURS[0], label='front')
+    upper.plot(sum(found.scheme), found.accuracy, '*', ms=16, c=COLOURS[1], label='found')
     upper.set(xlabel='connections', ylabel=f'{metric} in the supernet, %')
     upper.xaxis.get_major_locator().set_params(integer=True)
     upper.legend(frameon=False)

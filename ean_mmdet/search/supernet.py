@@ -11,9 +11,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..datasets import split_training_data
 from ..errors import InputError
 from ..insertion import positions, set_connections
-from .split import split_training_data
 
 
 @HOOKS.register_module()

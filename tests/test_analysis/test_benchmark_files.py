@@ -15,4 +15,4 @@ def test_exported_files_side_by_side(tmp_path):
     rows = benchmark_files(paths, repeat=2)
     assert [row['name'] for row in rows] == [str(path) for path in paths] and rows[0]['ratio'] == 1
     assert rows[1]['ratio'] == pytest.approx(rows[1]['seconds'] / rows[0]['seconds'])
-    assert files_table(rows).row_count == 2
+    assert len(files_table(rows).rows) == 2

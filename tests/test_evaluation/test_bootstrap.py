@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from ean_mmdet.evaluation.bootstrap import draw_images, interval, mean_precisions
-from ean_mmdet.evaluation.matching import class_precisions, match
+from ean_mmdet.evaluation.matching import Detections, class_precisions, match
 
 from .test_matching import random_images
 
@@ -15,7 +15,7 @@ from .test_matching import random_images
 def repeated(d, times):
     """A data set with each image as often as ``times`` says; the copies of an image stand beside each other."""
     found = [np.concatenate([np.flatnonzero(d.images == n)] * t or [[]]) for n, t in enumerate(times)]
-    true = [np.concatenate([np.flatnonzero(d.true_images == n)] * t or [[]]) for n, t in enumerate(times)]
+    true = [np.concatenate([np.flatnonzero(d.truth.images == n)] * t or [[]]) for n, t in enumerate(times)]
     numbers = np.cumsum([0, *times])
 
     def images(parts, column):
@@ -25,11 +25,11 @@ def repeated(d, times):
         ])  # fmt: skip
 
     one, two = (np.concatenate(parts).astype(int) for parts in (found, true))
-    return replace(
-        d, paths=[None] * sum(times), images=images(found, d.images), boxes=d.boxes[one], scores=d.scores[one],
-        labels=d.labels[one], true_images=images(true, d.true_images), true_boxes=d.true_boxes[two],
-        true_labels=d.true_labels[two], ignored=d.ignored[two],
+    truth = replace(
+        d.truth, ids=range(sum(times)), paths=[None] * sum(times), images=images(true, d.truth.images),
+        boxes=d.truth.boxes[two], labels=d.truth.labels[two], ignored=d.truth.ignored[two],
     )  # fmt: skip
+    return Detections(truth, images(found, d.images), d.boxes[one], d.scores[one], d.labels[one])
 
 
 @pytest.mark.parametrize('seed', range(3))

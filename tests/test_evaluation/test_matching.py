@@ -11,9 +11,8 @@ from mmdet.evaluation.metrics import CocoMetric
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ean_mmdet.evaluation import matching
-from ean_mmdet.evaluation.errors import error_kinds
-from ean_mmdet.evaluation.matching import Detections, class_precisions, confusion, match, mistakes
+from ean_mmdet.evaluation.matching import Detections, Truth, class_precisions, confusion, match, mistakes
+from ean_mmdet.evaluation.report import KINDS
 
 
 def columns(images, classes):
@@ -29,11 +28,11 @@ def columns(images, classes):
     number = [np.repeat(np.arange(len(images)), [len(image[part]) for image in images]) for part in (1, 4)]
     scores = flat(1)
     order = np.lexsort((-scores, number[0]))
-    return Detections(
-        [Path(f'{index}.jpg') for index in range(len(images))], [str(label) for label in range(classes)],
-        number[0], sizes(flat(0, 4))[order], scores[order], flat(2, kind=int)[order],
-        number[1], sizes(flat(3, 4)), flat(4, kind=int), flat(5, kind=bool),
+    truth = Truth(
+        range(len(images)), [Path(f'{index}.jpg') for index in range(len(images))], [str(k) for k in range(classes)],
+        range(classes), number[1], sizes(flat(3, 4)), flat(4, kind=int), flat(5, kind=bool),
     )  # fmt: skip
+    return Detections(truth, number[0], sizes(flat(0, 4))[order], scores[order], flat(2, kind=int)[order])
 
 
 def random_images(seed, number=30, classes=3):
@@ -55,55 +54,69 @@ def random_images(seed, number=30, classes=3):
     return columns(images, classes)
 
 
-def coco_precisions(d, most=(1, 10, 100)):
+def coco_evaluation(d, most=(1, 10, 100)):
     truth, found = [], []
-    for image, box, label, crowd in zip(d.true_images, d.true_boxes, d.true_labels, d.ignored):
+    for image, box, label, crowd in zip(d.truth.images, d.truth.boxes, d.truth.labels, d.truth.ignored):
         truth.append(dict(id=len(truth) + 1, image_id=int(image) + 1, category_id=int(label) + 1, iscrowd=int(crowd),
                           bbox=box.tolist(), area=float(box[2] * box[3])))  # fmt: skip
     for image, box, label, score in zip(d.images, d.boxes, d.labels, d.scores):
         found.append(dict(image_id=int(image) + 1, category_id=int(label) + 1, score=float(score), bbox=box.tolist()))
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        categories = [dict(id=i + 1, name=name) for i, name in enumerate(d.classes)]
-        pictures = [dict(id=i + 1, width=200, height=200) for i in range(len(d.paths))]
+        categories = [dict(id=i + 1, name=name) for i, name in enumerate(d.truth.classes)]
+        pictures = [dict(id=i + 1, width=200, height=200) for i in range(len(d.truth.paths))]
         coco.dataset = dict(images=pictures, annotations=truth, categories=categories)
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(found), 'bbox')
         evaluation.params.maxDets = list(most)
         evaluation.evaluate()
         evaluation.accumulate()
+    return evaluation
+
+
+def coco_precisions(d, most=(1, 10, 100)):
+    evaluation = coco_evaluation(d, most)
     # thresholds, recalls, classes, areas, most detections
     return evaluation.eval['precision'][:, :, :, 0, -1].mean(1).T
 
 
-def test_the_table_of_a_test_counts_more_detections(monkeypatch):
+def test_the_table_of_a_test_counts_more_detections():
     """As the note beside the report's table says; MMDetection's is of the last of its ``proposal_nums``."""
     detections, numbers = random_images(0), (100, 300, 1000)
     assert inspect.signature(CocoMetric).parameters['proposal_nums'].default == numbers
     table, ours = coco_precisions(detections, numbers), class_precisions(match(detections))
     assert 0 < abs(table - ours).max() < 0.03
-    monkeypatch.setattr(matching, 'MOST', 1000)
-    # nearly all of it: among hundreds of equal scores the two break ties differently
-    np.testing.assert_allclose(class_precisions(match(detections)), table, rtol=0, atol=2e-4)
+    np.testing.assert_array_equal(class_precisions(match(detections, 1000)), table)
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_average_precision_is_cocos(seed, monkeypatch):
+def test_average_precision_is_cocos(seed):
     detections = random_images(seed)
+    assert seed or (detections.boxes[:, 2:] < 0).any()  # whose area is negative: they don't count
     ours, theirs = class_precisions(match(detections)), coco_precisions(detections)
     assert 0.1 < theirs.mean() < 0.9
-    np.testing.assert_allclose(ours, theirs, atol=1e-12)
-    monkeypatch.setattr(matching, 'BLOCK', 50)
-    np.testing.assert_array_equal(class_precisions(match(detections)), ours)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize('seed', range(2))
+def test_each_match_is_cocos(seed):
+    detections = random_images(seed)
+    evaluation = coco_evaluation(detections)
+    expected = np.full((len(detections.scores), 10), -2)
+    for entry in evaluation.evalImgs:
+        if entry and entry['aRng'] == [0, 1e10] and entry['dtIds']:
+            objects = np.where(entry['dtIgnore'], -2, entry['dtMatches'] - 1)
+            expected[np.array(entry['dtIds']) - 1] = objects.T
+    np.testing.assert_array_equal(match(detections).objects, expected)
 
 
 def test_nothing_found_and_nothing_to_find():
     nothing = match(columns([([], [], [], [], [], [])], 2))
     assert np.isnan(class_precisions(nothing)).all() and not confusion(nothing).any()
-    assert np.isnan(error_kinds(nothing).ap) and not mistakes(nothing, 0.3).any()
+    assert not kinds(nothing)[1] and not mistakes(nothing, 0.3).any()
     box = [0, 0, 10, 10]
     useless = match(columns([([box], [0.9], [1], [], [], [])], 2))
-    assert confusion(useless)[2, 1] == 1 and error_kinds(useless).count['background'] == 1
+    assert confusion(useless)[2, 1] == 1 and kinds(useless)[1] == {'Bkg': 1}
     missed = match(columns([([], [], [], [box], [0], [False])], 2))
     assert class_precisions(missed)[0].tolist() == [0] * 10 and mistakes(missed, 0.3).tolist() == [[0, 0, 1]]
 
@@ -112,40 +125,41 @@ def image(boxes, scores, labels, true_boxes, true_labels):
     return match(columns([(boxes, scores, labels, true_boxes, true_labels, [False] * len(true_labels))], 2))
 
 
+def kinds(matches):
+    """What TIDE's kinds of errors cost, and those that there are."""
+    tide = matches.evaluation.tide_errors()
+    assert set(KINDS) <= set(tide['delta_ap'])
+    cost = {kind: tide['delta_ap'][kind] for kind in KINDS}
+    return cost, {kind: tide['counts'][kind] for kind in KINDS if tide['counts'][kind]}
+
+
 def test_an_error_of_each_kind():
     box, far = [0, 0, 10, 10], [50, 50, 60, 60]
     shifted = [0, 5, 10, 15]  # overlaps by a third
     examples = {
-        'classification': image([box], [0.9], [1], [box], [0]),
-        'localization': image([shifted], [0.9], [0], [box], [0]),
-        'both': image([shifted], [0.9], [1], [box], [0]),
-        'duplicate': image([box, box], [0.9, 0.8], [0, 0], [box], [0]),
-        'background': image([box, far], [0.8, 0.9], [0, 0], [box], [0]),
-        'missed': image([box], [0.9], [0], [box, far], [0, 0]),
+        'Cls': image([box], [0.9], [1], [box], [0]),
+        'Loc': image([shifted], [0.9], [0], [box], [0]),
+        'Both': image([shifted], [0.9], [1], [box], [0]),
+        'Dupe': image([box, box], [0.9, 0.8], [0, 0], [box], [0]),
+        'Bkg': image([box, far], [0.8, 0.9], [0, 0], [box], [0]),
+        'Miss': image([box], [0.9], [0], [box, far], [0, 0]),
     }
+    # mended, the detection is right: from nothing to all; a false detection before the right one halves the precision
+    # everywhere; half of the objects found are 51 of 101 recalls
+    costs = dict(Cls=1, Loc=1, Both=0, Dupe=0, Bkg=0.5, Miss=50 / 101)
     for kind, example in examples.items():
-        errors = error_kinds(example)
-        expected = {kind: 1} | ({'missed': 1} if kind == 'both' else {})
-        assert {name: count for name, count in errors.count.items() if count} == expected, kind
-        others = {name: cost for name, cost in errors.cost.items() if name not in expected}
-        assert all(abs(cost) < 1e-9 for cost in others.values()), (kind, others)
-    # mended, the detection is right: from nothing to all
-    assert error_kinds(examples['classification']).cost['classification'] == pytest.approx(1)
-    assert error_kinds(examples['localization']).cost['localization'] == pytest.approx(1)
-    # a false detection before the right one halves the precision everywhere
-    assert error_kinds(examples['background']).cost['background'] == pytest.approx(0.5)
-    # half of the objects found: 51 of 101 recalls
-    missed = error_kinds(examples['missed'])
-    assert missed.ap == pytest.approx(51 / 101) and missed.cost['missed'] == pytest.approx(1 - 51 / 101)
+        cost, count = kinds(example)
+        assert count == {kind: 1} | ({'Miss': 1} if kind == 'Both' else {}), kind
+        assert cost == pytest.approx({name: costs[kind] if name == kind else 0 for name in KINDS}, abs=1e-9), kind
 
 
 def test_mending_gives_an_object_to_one_detection_only():
     box, near, nearer = [0, 0, 10, 10], [0, 5, 10, 15], [0, 4, 10, 14]
-    errors = error_kinds(image([near, nearer], [0.9, 0.8], [0, 0], [box], [0]))
-    assert errors.count['localization'] == 2 and errors.cost['localization'] == pytest.approx(1)
+    cost, count = kinds(image([near, nearer], [0.9, 0.8], [0, 0], [box], [0]))
+    assert count['Loc'] == 2 and cost['Loc'] == pytest.approx(1)
     # the object is there already: the shifted one is dropped
-    errors = error_kinds(image([near, box], [0.9, 0.8], [0, 0], [box], [0]))
-    assert errors.ap == pytest.approx(0.5) and errors.cost['localization'] == pytest.approx(0.5)
+    cost, _ = kinds(image([near, box], [0.9, 0.8], [0, 0], [box], [0]))
+    assert cost['Loc'] == pytest.approx(0.5)
 
 
 def test_confusion():

@@ -8,9 +8,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 
+from ean_mmdet.datasets import SplitDataset
 from ean_mmdet.errors import InputError
 from ean_mmdet.insertion import positions, set_connections
-from ean_mmdet.search import SplitDataset, SupernetHook, supernet_config
+from ean_mmdet.search import SupernetHook, supernet_config
 from ean_mmdet.search.evaluation import reestimate_norms
 from tests.conftest import ROOT
 from tests.test_tools.test_train_and_test import free_port

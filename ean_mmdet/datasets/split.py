@@ -1,4 +1,4 @@
-"""A part of the training data that is held out, so that a search doesn't see the validation set."""
+"""A part of the training data that is held out, so that a choice is not made on the test set."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from ..datasets.config_parts import as_list, datasets_of, pipeline_of, type_name
 from ..errors import InputError
+from .config_parts import as_list, datasets_of, pipeline_of, type_name
 
 PARTS = ('train', 'held_out')
 
