@@ -119,6 +119,12 @@ def networks(args: argparse.Namespace) -> list[variants.Variant]:
         if args.warm_start:
             start = dict(type='WarmStart', checkpoint=args.warm_start)
             (backbone.backbone if backbone.type == 'WithAttention' else backbone).init_cfg = start
+        start = (backbone.get('init_cfg') or {}).get('checkpoint')
+        if variant.name.startswith('wider-') and start and '{network}' not in start:
+            raise InputError(
+                f'--controls wider: no wider backbone fits {start}, which the others start from; compare it from '
+                f'--scratch, or give {{network}} in --warm-start'
+            )
     return made
 
 
@@ -228,7 +234,7 @@ def plan(args: argparse.Namespace, made: Sequence[variants.Variant], todo: Seque
         rows.append((name, len(mine), done, f'{seconds[name] / 60:.1f}', f'{left / 60:.1f}'))
     total = sum(float(row[4]) for row in rows) / args.jobs
     note = f'{total:.0f} minutes in all with {args.jobs} at a time, in {args.work_dir}.'
-    console.print(Table.of('Plan', ('network', 'runs', 'done', 'minutes a run', 'minutes left'), rows, [note]).rich())
+    Table.of('Plan', ('network', 'runs', 'done', 'minutes a run', 'minutes left'), rows, [note]).print()
 
 
 def compare(args: argparse.Namespace, made: Sequence[variants.Variant]) -> bool:
@@ -246,14 +252,14 @@ def compare(args: argparse.Namespace, made: Sequence[variants.Variant]) -> bool:
         trials.check_protocols(pilots)
         failed = run(pilots, launcher, 'Learning rates')
         chosen, rates = comparison.choose_rates(pilots, args.metric, args.rate_by == 'each', failed)
-        console.print(rates.rich())
+        rates.print()
         rate = {variant.name: chosen.get(variant.name, chosen[made[0].name]) for variant in made}
         todo = trials.make_trials(made, range(args.seeds), args.work_dir, rate)
     trials.check_protocols(todo)
     failed = run(todo, launcher, 'Runs')
     result = comparison.compare_trials(todo, args.metric, failed, costs(made))
     write(args, result, todo, rates)
-    console.print(result.table().rich())
+    result.table().print()
     for line in result.words():
         console.print(f'- {line}', highlight=False)
     for file in ('comparison.md', 'comparison.json', 'comparison.png', 'comparison.html'):
