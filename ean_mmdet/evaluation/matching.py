@@ -70,7 +70,7 @@ class Detections:
     labels: np.ndarray
 
     def of_image(self, number: int) -> tuple[slice, slice]:
-        """Where an image's detections and objects are."""
+        """Slices of an image's detections and objects."""
         ends = [number, number + 1]
         return slice(*np.searchsorted(self.images, ends)), slice(*np.searchsorted(self.truth.images, ends))
 
