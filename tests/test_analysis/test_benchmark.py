@@ -14,6 +14,8 @@ from ean_mmdet.analysis.benchmark import (
 )
 from ean_mmdet.attention import MODULES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def result():

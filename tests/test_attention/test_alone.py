@@ -22,6 +22,7 @@ def torch_alone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_with_torch_alone(torch_alone):
     assert "No module named 'mmengine'" in run_in(torch_alone, '-c', 'import mmengine').stderr
     done = run_in(torch_alone, '-c', CODE)
@@ -31,6 +32,7 @@ def test_with_torch_alone(torch_alone):
     assert "No module named 'timm'" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_mmdet(tmp_path):
     folder = link_packages(tmp_path, 'torch', 'mmengine', 'setuptools')
     (folder / 'ean_mmdet').symlink_to(ROOT / 'ean_mmdet')

@@ -13,6 +13,8 @@ from ean_mmdet.attention import DIA, EAN
 from ean_mmdet.checkpoint import load_weights
 from ean_mmdet.insertion import set_connections
 
+pytestmark = pytest.mark.slow
+
 RESNET = dict(type='mmdet.ResNet', depth=50, base_channels=8, norm_eval=False)
 WITH = dict(type='WithAttention', backbone=RESNET, attention=dict(type='EAN', groups=4))
 EAN_RESNET = dict(type='EANResNet', depth=50, base_channels=8, groups=4, norm_eval=False)

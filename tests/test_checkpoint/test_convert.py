@@ -14,6 +14,8 @@ from ean_mmdet.errors import InputError
 from tests.conftest import ROOT
 from tests.test_checkpoint.networks import assert_same_outputs, train_a_little
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
 

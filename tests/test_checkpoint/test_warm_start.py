@@ -24,6 +24,8 @@ from tests.test_checkpoint.networks import (
 )
 from tests.test_tools import tiny
 
+pytestmark = pytest.mark.slow
+
 DTYPES = [torch.float32]  # what is compared is brought to float64 too
 
 

@@ -9,6 +9,8 @@ from mmengine.config import Config
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):

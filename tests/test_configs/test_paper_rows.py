@@ -13,6 +13,8 @@ from torch import nn
 
 from ean_mmdet.engine import build_model
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = {
     file.stem: file

@@ -16,6 +16,8 @@ from torch import nn
 from ean_mmdet.analysis.paper_tables import TABLES
 from ean_mmdet.engine import build_model
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = {file.stem: file for file in sorted((CONFIGS / 'pretrain').glob('*.py'))}
 # Classifiers of other papers.

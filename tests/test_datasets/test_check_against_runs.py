@@ -18,6 +18,8 @@ from PIL import Image
 from ean_mmdet.datasets import CLASSES, check_data, images_check
 from ean_mmdet.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def data(tmp_path, sample_data):

@@ -29,6 +29,8 @@ from tests.test_deploy.models import (
 )
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory, sample_data):

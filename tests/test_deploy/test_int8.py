@@ -12,6 +12,8 @@ from ean_mmdet.deploy.int8 import calibration_images, quantize
 from ean_mmdet.errors import InputError
 from tests.test_deploy.models import classifier, randomized
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize('mode', ['dynamic', 'static'])
 def test_eight_bits(mode, tmp_path):

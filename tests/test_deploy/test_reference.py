@@ -20,6 +20,8 @@ from tests.environments import link_packages, run_in
 from tests.test_deploy.models import calibrated, faster_rcnn, retinanet, ssdlite, yolox
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def without_torch(tmp_path_factory):

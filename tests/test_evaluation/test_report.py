@@ -14,6 +14,8 @@ from ean_mmdet.evaluation.matching import class_precisions, match
 from ean_mmdet.evaluation.results import annotated_truth, config_truth, read_detections
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def reported(tmp_path_factory, sample_data, run_tool):

@@ -12,6 +12,8 @@ from ean_mmdet.checkpoint import load_local
 from tests.conftest import ROOT
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def config(tmp_path_factory, sample_data):

@@ -124,6 +124,7 @@ class Block(nn.Module):
         return ean_gate(self.conv(x), *self.vectors, residual=x.repeat(1, 2, 1, 1), activation='relu')
 
 
+@pytest.mark.slow
 def test_compiles_without_a_graph_break_and_exports():
     torch.compiler.reset()
     block, x = Block(), torch.randn(2, 4, 6, 6)

@@ -118,6 +118,7 @@ def run_with(tmp_path, capability, *threads):
     return torch.load(path)
 
 
+@pytest.mark.slow
 @needs_library
 def test_every_set_of_kernels_and_any_number_of_threads(tmp_path):
     best, expected, threaded = run_with(tmp_path, norm_gate_cpp.kernels(), 1, 4)

@@ -54,6 +54,7 @@ def small_tiles(monkeypatch):
     plans.make_plan.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason='this is the interpreter')
 def test_in_the_interpreter():
     result = subprocess.run(

@@ -134,6 +134,7 @@ def test_a_cache_that_can_not_be_written_to_is_no_failure(tmp_path, monkeypatch)
     assert verdict(kernels(), FORWARD, CPU) is None
 
 
+@pytest.mark.slow
 def test_a_kept_verdict_holds_in_another_process(tmp_path):
     verdict(norm_gate_eager, FORWARD, CPU)
     (file,) = (tmp_path / 'self_check').iterdir()

@@ -17,6 +17,8 @@ from tests.conftest import ROOT
 from tests.test_tools.test_train_and_test import free_port
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory, sample_data):

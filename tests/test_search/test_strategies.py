@@ -20,6 +20,7 @@ def distance_of_the_best(strategy, tmp_path, budget):
     return sum(a != b for a, b in zip(Search(strategy, accuracy, path).run(budget)[0].scheme, BEST))
 
 
+@pytest.mark.slow
 def test_the_controller_finds_it_more_often_than_random_search(tmp_path):
     seeds = range(5)
     found = [distance_of_the_best(Controller(15, seed), tmp_path, 300) for seed in seeds]

@@ -1,6 +1,10 @@
 import shutil
 
+import pytest
+
 from tests.test_tools.tiny import write_config
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_split_is_reported(sample_data, tmp_path, run_tool):

@@ -17,6 +17,8 @@ from ean_mmdet.evaluation.trials import Launcher, Runner, Trial
 from tests.conftest import ROOT
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def compared(tmp_path_factory, sample_data, run_tool):

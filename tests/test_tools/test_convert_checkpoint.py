@@ -1,6 +1,9 @@
+import pytest
 import torch
 
 from tests.test_checkpoint.networks import PublicMobileNeXt
+
+pytestmark = pytest.mark.slow
 
 CONFIG = 'configs/sample/ssdlite192_ean_mobilenext_sample.py'
 

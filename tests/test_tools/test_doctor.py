@@ -15,6 +15,8 @@ from ean_mmdet.ops.self_check import Variant
 from tests.conftest import ROOT
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tiny(tmp_path, sample_data):

@@ -10,6 +10,8 @@ from pycocotools.coco import COCO
 from tests.conftest import ROOT
 from tests.test_tools.test_train_and_test import tiny, trained  # noqa: F401, fixtures
 
+pytestmark = pytest.mark.slow
+
 
 def test_folder_to_pictures_and_json(trained, tiny, sample_data, tmp_path, run_tool):  # noqa: F811
     images = tmp_path / 'images'

@@ -7,6 +7,8 @@ import pytest
 
 from tests.test_tools.test_train_and_test import tiny, trained  # noqa: F401, fixtures
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def images(tmp_path, sample_data):

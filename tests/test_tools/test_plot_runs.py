@@ -11,6 +11,8 @@ from mmengine.registry import DefaultScope
 from tests.conftest import ROOT
 from tests.test_evaluation.logged_runs import train, write_curve
 
+pytestmark = pytest.mark.slow
+
 
 def test_curves(tmp_path, run_tool):
     with DefaultScope.overwrite_default_scope('mmengine'):

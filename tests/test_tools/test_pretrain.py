@@ -12,6 +12,8 @@ from tests.conftest import ROOT
 from tests.test_tools.test_train_and_test import free_port, weights
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SETUP = runpy.run_path(str(ROOT / 'tools/setup.py'))
 
 

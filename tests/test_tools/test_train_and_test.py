@@ -12,6 +12,8 @@ from mmengine.dataset import InfiniteSampler
 from tests.conftest import ROOT
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 MAP_KEYS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75')
 
 
