@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..attention import MODULES
 from ..attention.ean import EAN
-from ..norms import NORMS
+from ..norms import ATTENTIVE_NORMS
 from ..palette import COLOURS
 from ..table import Table
 from .benchmark_ops import PlainEAN
@@ -74,7 +74,7 @@ def modules(backbone: str) -> list[str]:
 
     Norms with attention are defined for ResNet's bottlenecks alone.
     """
-    norms = [norm.__name__ for norm in NORMS] if backbone == 'resnet50' else []
+    norms = [norm.__name__ for norm in ATTENTIVE_NORMS] if backbone == 'resnet50' else []
     names = sorted([*MODULES, *norms], key=lambda name: (name != 'EAN', name.lower()))
     return [PLAIN, *names]
 

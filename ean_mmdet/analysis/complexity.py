@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..attention.operations import global_pool
 from ..insertion import positions
-from ..norms import AN, NORMS
+from ..norms import AN, ATTENTIVE_NORMS
 from . import operations
 
 
@@ -96,7 +96,7 @@ class ComplexityCounter:
         module = self.model.get_submodule(name)
         modules = list(module.modules())
         attentions = [m for m in modules if m in self.attention]
-        norms = [m for m in attentions if isinstance(m, NORMS)]
+        norms = [m for m in attentions if isinstance(m, ATTENTIVE_NORMS)]
         return Complexity(
             name=name,
             params=sum(p.numel() for p in module.parameters()),
@@ -158,7 +158,7 @@ def attention_modules(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if module in inside:
             continue
-        if hasattr(module, 'gate_layers') or isinstance(module, NORMS) or id(module) in inserted:
+        if hasattr(module, 'gate_layers') or isinstance(module, ATTENTIVE_NORMS) or id(module) in inserted:
             inside.update(module.modules())
             yield module
 

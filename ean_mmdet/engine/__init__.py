@@ -1,12 +1,12 @@
 """Common parts of the command lines: arguments, reading a config, building a runner on whatever machine there is."""
 
 from .arguments import add_config_arguments, add_run_arguments, is_main_process, parse
-from .backends import add_backend_argument, use_backends
 from .config import load_config, set_work_dir
 from .dumped import check_buildable, read_dumped_config
 from .model import build_model, check_device, input_shape
 from .runner import build_runner, finish
 from .user_errors import user_errors
+from .vis_backends import add_backend_argument, use_backends
 
 __all__ = [
     'add_backend_argument',

@@ -2,6 +2,6 @@
 
 from .an import AN, replace_norm
 
-NORMS = (AN,)
+ATTENTIVE_NORMS = (AN,)
 
-__all__ = ['AN', 'NORMS', 'replace_norm']
+__all__ = ['AN', 'ATTENTIVE_NORMS', 'replace_norm']
