@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from ..errors import InputError
 from ..palette import COLOURS
 from ..table import Table
-from .runs import Point, Run, config_value
+from .runs import Point, Run, config_value, is_number
 
 # Seven runs in, the colours begin again with another stroke.
 STROKES = ('-', '--', ':', '-.')
@@ -106,7 +106,7 @@ def plot_against(outcomes: Sequence[Outcome], key: str, metric: str) -> Figure:
     for outcome in outcomes:
         groups.setdefault(str(outcome.value), []).append(outcome)
     values: list[Any] = [group[0].value for group in groups.values()]
-    numbers = all(_is_number(value) for value in values)
+    numbers = all(is_number(value) for value in values)
     positions = values if numbers else list(range(len(values)))
     means = [sum(outcome.metric for outcome in group) / len(group) for group in groups.values()]
     repeats = [
@@ -247,12 +247,8 @@ def _dress(axes: Axes) -> None:
 
 def _order(value: object) -> tuple:
     """Numbers by size, then everything else by its name."""
-    return (0, value, '') if _is_number(value) else (1, 0, str(value))
+    return (0, value, '') if is_number(value) else (1, 0, str(value))
 
 
 def _figure(value: float) -> str:
     return f'{value:,.0f}' if float(value).is_integer() and abs(value) >= 1000 else f'{value:.4g}'
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -259,7 +259,7 @@ def _read_lines(file: Path) -> tuple[list[dict], bool]:
             if number == len(texts):
                 return lines, True
             raise InputError(f'{file}, line {number} is no JSON: {error}') from error
-        if not isinstance(line, dict) or (line and not _is_number(line.get('step'))):
+        if not isinstance(line, dict) or (line and not is_number(line.get('step'))):
             raise InputError(f'{file}, line {number} is no line of mmengine\'s log: {text[:60]!r} has no "step"')
         if line:
             lines.append(line)
@@ -282,7 +282,7 @@ def _points(lines: list[dict], file: Path, config: Config | None) -> tuple[list[
         lines = _number_validations(lines, config)
     training, validation = [], []
     for line in lines:
-        values = {re.sub('^(train|val)/', '', key): value for key, value in line.items() if _is_number(value)}
+        values = {re.sub('^(train|val)/', '', key): value for key, value in line.items() if is_number(value)}
         if 'iter' in line:
             epoch = line['iter'] / epoch_length if by_epoch else None
             training.append(Point(line['iter'], epoch, values))
@@ -375,5 +375,6 @@ def _get(config: Config | None, *keys: str, default: Any = None) -> Any:
     return default if value is None else value
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Tell a number from a truth value and all else."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

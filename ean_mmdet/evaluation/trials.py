@@ -8,11 +8,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -73,7 +75,7 @@ class Trial:
     @property
     def config_file(self) -> Path:
         """The config that it is run with."""
-        return self.folder.with_suffix('.py') if self.rate is None else self.folder.parent / f'{self.folder.name}.py'
+        return self.folder.with_name(f'{self.folder.name}.py')
 
     def done(self) -> dict | None:
         """Outcome; None where it isn't done."""
@@ -268,28 +270,17 @@ class Runner:
 
     def run(self, trials: Sequence[Trial]) -> None:
         """Run what isn't done; failures are kept in ``failed``."""
-        queue = [trial for trial in trials if not trial.done_file.is_file()]
-        lock = threading.Lock()
-
-        def work() -> None:
-            while not self.stopped.is_set():
-                with lock:
-                    if not queue:
-                        return
-                    trial = queue.pop(0)
-                self._run(trial)
-
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(self.launcher.jobs)]
-        for thread in threads:
-            thread.start()
-        try:
-            while any(thread.is_alive() for thread in threads):
-                for thread in threads:
-                    thread.join(2 / len(threads))
-                self.progress(None)
-        except BaseException:
-            self.stop()
-            raise
+        with ThreadPoolExecutor(self.launcher.jobs) as pool:
+            left = {pool.submit(self._run, trial) for trial in trials if not trial.done_file.is_file()}
+            try:
+                while left:
+                    done, left = wait(left, 2, FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                    self.progress(None)
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """End what is running; run again, it goes on from its last checkpoint."""
@@ -304,6 +295,8 @@ class Runner:
                 continue
 
     def _run(self, trial: Trial) -> None:
+        if self.stopped.is_set():
+            return
         begin = time.time()
         log = trial.folder / 'log.txt'
         trial.folder.mkdir(parents=True, exist_ok=True)
@@ -327,12 +320,21 @@ class Runner:
         from ..checkpoint import latest_checkpoint
 
         if '{checkpoint}' in command:
-            checkpoint = latest_checkpoint(trial.folder)
+            try:
+                checkpoint = latest_checkpoint(trial.folder)
+            except InputError as error:
+                with log.open('a', encoding='utf-8') as file:
+                    print('error:', error, file=file)
+                return 1
             if checkpoint is None:
                 return 1
             command = [checkpoint if part == '{checkpoint}' else part for part in command]
-        threads = str(max(1, (os.cpu_count() or 1) // self.launcher.jobs))
-        environment = {'OMP_NUM_THREADS': threads, **os.environ}
+        environment = {
+            'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // self.launcher.jobs)),
+            **dict.fromkeys(('PORT', 'MASTER_PORT'), free_port()),
+            **os.environ,
+            'VIRTUAL_ENV': sys.prefix,  # the launchers take its Python
+        }
         with log.open('a', encoding='utf-8') as file:
             print('$', ' '.join(command), file=file, flush=True)
             process = subprocess.Popen(
@@ -342,3 +344,9 @@ class Runner:
             code = process.wait()
             self.processes.discard(process)
         return code
+
+
+def free_port() -> str:
+    """Find a port that nothing listens on."""
+    with socket.create_server(('', 0)) as server:
+        return str(server.getsockname()[1])

@@ -25,7 +25,6 @@ CONTROLS = {
     'wider': 'no attention, and the nearest width with as many parameters more as attention adds',
 }
 PLACING = ('after', 'shared', 'connections')  # settings of where attention goes, beside those of the module
-GROUPS = (64, 8)  # the paper's, for ResNets and for lightweight networks
 WIDTHS = ('widen_factor', 'base_channels')
 
 
@@ -146,7 +145,7 @@ def variant_config(plain: Config, spec: Spec) -> Config:
 
     Args:
         plain: The config without.
-        spec: The module. EAN without ``groups`` takes 64 where all widths allow it, else 8.
+        spec: The module.
 
     Raises:
         InputError: The network can't be built.
@@ -157,22 +156,13 @@ def variant_config(plain: Config, spec: Spec) -> Config:
         return _checked(load_config(spec.kind), spec.name)
     placing = {key: value for key, value in spec.settings.items() if key in PLACING}
     settings = {key: value for key, value in spec.settings.items() if key not in PLACING}
-    tries = [settings]
-    if spec.kind == 'EAN' and 'groups' not in settings:
-        tries = [dict(settings, groups=groups) for groups in GROUPS]
-    for last, attempt in zip([*[False] * (len(tries) - 1), True], tries):
-        config = copy.deepcopy(plain)
-        backbone, attention = config.model.backbone, dict(type=spec.kind, **attempt)
-        if 'attention' in inspect.signature(_class_of(config, backbone.type)).parameters:
-            backbone.update(attention=attention, **placing)
-        else:
-            config.model.backbone = dict(type='WithAttention', backbone=backbone, attention=attention, **placing)
-        try:
-            return _checked(config, spec.name)
-        except InputError:
-            if last:
-                raise
-    raise AssertionError('unreachable')
+    config = copy.deepcopy(plain)
+    backbone, attention = config.model.backbone, dict(type=spec.kind, **settings)
+    if 'attention' in inspect.signature(_class_of(config, backbone.type)).parameters:
+        backbone.update(attention=attention, **placing)
+    else:
+        config.model.backbone = dict(type='WithAttention', backbone=backbone, attention=attention, **placing)
+    return _checked(config, spec.name)
 
 
 def wider(plain: Config, module: Config) -> Config:

@@ -2,15 +2,18 @@
 
 import argparse
 import json
+import os
 import re
 import runpy
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from ean_mmdet.evaluation.trials import Launcher, Runner, Trial
@@ -25,7 +28,7 @@ def compared(tmp_path_factory, sample_data, run_tool):
     folder = tmp_path_factory.mktemp('compared')
     tiny = write_config(folder, sample_data)
     arguments = [tiny, '--attention', 'none', 'EAN(groups=8)', '--seeds', '1', '--work-dir', folder / 'work',
-                 '--cfg-options', 'train_cfg.val_begin=1']  # fmt: skip
+                 '--learning-rates', '0.004', '--cfg-options', 'train_cfg.val_begin=1']  # fmt: skip
     return arguments, folder / 'work', run_tool('compare.py', *arguments)
 
 
@@ -46,13 +49,26 @@ def test_a_table_a_plot_and_a_page(compared):
     assert 'EAN_groups8, seed 0: done (2 of 2 runs done' in result.stdout
 
 
+def test_a_learning_rate_is_chosen_on_held_out_training_images(compared):
+    _, work, result = compared
+    assert re.search(r'none\s*│\s*0\.004 │\s*0\.\d+ │ chosen', result.stdout)
+    pilot = Config.fromfile(work / 'rates/none_lr0.004.py')
+    assert pilot.train_dataloader.dataset.dataset.part == 'train' and pilot.test_dataloader.dataset.part == 'held_out'
+    tested = {entry['image_id'] for entry in json.loads((work / 'rates/none_lr0.004/predictions.json').read_text())}
+    trained = json.loads((Path(pilot.data_root) / 'annotations/instances_train.json').read_text())['images']
+    assert len(tested) == round(0.1 * len(trained)) and tested < {entry['id'] for entry in trained}
+    assert all(Config.fromfile(work / f'{name}/seed0.py').optim_wrapper.optimizer.lr == 0.004
+               for name in ('none', 'EAN_groups8'))  # fmt: skip
+    assert '<h2>Learning rates</h2>' in (work / 'comparison.html').read_text()
+
+
 def test_what_is_done_is_not_done_again(compared, run_tool):
     arguments, work, _ = compared
     before = (work / 'comparison.md').read_text()
     result = run_tool('compare.py', *arguments)
     assert 'begins' not in result.stdout and (work / 'comparison.md').read_text() == before
     plan = run_tool('compare.py', *arguments[:-2], '--dry-run')
-    assert re.search(r'none\s*│\s*1 │\s*1 │', plan.stdout) and 'minutes in all' in plan.stdout
+    assert re.search(r'none\s*│\s*2 │\s*2 │', plan.stdout) and 'minutes in all' in plan.stdout
 
 
 def test_runs_of_another_protocol_are_refused_by_name(compared, run_tool):
@@ -60,7 +76,7 @@ def test_runs_of_another_protocol_are_refused_by_name(compared, run_tool):
     result = run_tool('compare.py', *arguments, 'train_cfg.max_iters=7', check=False)
     assert result.returncode == 2 and 'Traceback' not in result.stderr
     assert re.search(
-        r'error: none, seed 0 .*another protocol.*schedule: train_cfg.max_iters was 6, is 7', result.stderr
+        r'error: none, rate 0\.004 .*another protocol.*schedule: train_cfg.max_iters was 6, is 7', result.stderr
     )
     done = work / 'EAN_groups8/seed0/done.json'
     kept = done.read_text()
@@ -92,8 +108,6 @@ class Sleeping(Launcher):
 
 
 def test_a_stop_ends_what_runs(tmp_path):
-    from mmengine.config import Config
-
     trials = [Trial('none', seed, Config({}), tmp_path / f'seed{seed}') for seed in range(3)]
     runner = Runner(Sleeping('none', 2, 1, '', ROOT / 'tools'), lambda line: None)
 
@@ -108,6 +122,44 @@ def test_a_stop_ends_what_runs(tmp_path):
     assert time.monotonic() - begin < 30 and not runner.failed
     assert not subprocess.run(['pgrep', '-f', 'time.sleep(60)'], capture_output=True).stdout
     assert [(tmp_path / f'seed{seed}/log.txt').is_file() for seed in range(3)] == [True, True, False]
+
+
+FAKE_SRUN = """#!{python}
+import json, sys
+from pathlib import Path
+
+arguments = sys.argv[1:]
+with open({log!r}, 'a') as log:
+    print(json.dumps(arguments), file=log)
+if '--out' in arguments:
+    out = Path(arguments[arguments.index('--out') + 1])
+    out.write_text('[]')
+    out.with_suffix('.info.json').write_text(json.dumps(dict(metrics=dict(mAP=0.5))))
+"""
+
+
+def test_slurm_gets_each_run_and_its_test(tmp_path, monkeypatch):
+    (tmp_path / 'bin').mkdir()
+    srun = tmp_path / 'bin/srun'
+    srun.write_text(FAKE_SRUN.format(python=sys.executable, log=str(tmp_path / 'calls')))
+    srun.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}/bin:{os.environ["PATH"]}')
+    monkeypatch.setenv('GPUS', '2')
+    trial = Trial('EAN', 3, Config(dict(model=dict(type='x'))), tmp_path / 'EAN/seed3')
+    trial.folder.mkdir(parents=True)
+    torch.save(dict(state_dict=dict(x=torch.ones(1)), optimizer={}), trial.folder / 'iter_6.pth')
+    (trial.folder / 'last_checkpoint').write_text(str(trial.folder / 'iter_6.pth'))
+    lines = []
+    runner = Runner(Launcher('slurm', 1, 1, 'gpu', ROOT / 'tools'), lines.append)
+    monkeypatch.setattr('ean_mmdet.evaluation.trials.protocol', lambda trial: {})
+    runner.run([trial])
+    assert not runner.failed and trial.done()['metrics'] == dict(mAP=0.5) and 'EAN, seed 3: done' in lines
+    train, test = map(json.loads, (tmp_path / 'calls').read_text().splitlines())
+    for call in (train, test):
+        assert call[:4] == ['-p', 'gpu', '--job-name=EAN_seed_3', '--ntasks=2'] and '--gres=gpu:2' in call
+        assert f'{sys.prefix}/bin/python' in call and call[-1] and '--launcher' in call and 'slurm' in call
+    assert str(ROOT / 'tools/train.py') in train and train[-1] == '--resume'
+    assert str(trial.folder / 'iter_6.pth') in test and str(trial.predictions) in test
 
 
 def test_networks_of_a_warm_start_compute_the_same(tmp_path, sample_data):
