@@ -57,7 +57,7 @@ case $name in
         "$python" -m pip install -q torch torchvision setuptools wheel ninja psutil numpy $engine
         wheels=$("$python" -W ignore tools/build_mmcv.py --package "$package" --version "$version")
         "$python" -m pip install -q --find-links "$wheels" --no-build-isolation \
-            -e "$venv/src[$extras,analysis,test]" tensorboard
+            -e "$venv/src[$extras,analysis,own_data,test]" tensorboard
         # mmcv-lite, of the extra mmdet, has the same files
         "$python" -m pip uninstall -q -y mmcv-lite
         "$python" -m pip install -q --force-reinstall --no-deps --find-links "$wheels" "$package==$version"
