@@ -152,9 +152,7 @@ def _cell(info: dict, classes: Sequence[str]) -> np.ndarray:
     boxes = np.array([box['bbox'] for box in info['instances']], dtype=float).reshape(-1, 4) * scale
     inside = np.clip(boxes, 0, np.tile(pixels.shape[1::-1], 2))  # else the picture is made smaller
     labels = np.array([box['bbox_label'] for box in info['instances']], dtype=int)
-    sample = DetDataSample(
-        gt_instances=InstanceData(bboxes=torch.from_numpy(inside), labels=torch.from_numpy(labels))
-    )
+    sample = DetDataSample(gt_instances=InstanceData(bboxes=torch.from_numpy(inside), labels=torch.from_numpy(labels)))
     visualizer = DetLocalVisualizer()
     palette = [tuple(bytes.fromhex(COLOURS[label % len(COLOURS)][1:])) for label in range(len(classes))]
     visualizer.dataset_meta = dict(classes=tuple(classes), palette=palette)
