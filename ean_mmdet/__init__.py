@@ -9,7 +9,7 @@ MMDetection.
 
 from importlib.util import find_spec
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 __all__ = ['__version__', 'attach', 'attention', 'detach', 'insertion', 'ops', 'positions']
 
 from . import attention, insertion, mmcv_finder, ops
