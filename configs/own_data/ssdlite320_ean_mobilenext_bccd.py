@@ -1,5 +1,5 @@
 # One's own data in VOC format: blood cells (BCCD), three classes, 292 images to train on and 72 to test on.
-# docs/own_data.md goes through it line by line.
+# Written by hand; docs/own_data.md has it beside what tools/new_config.py writes.
 _base_ = '../ssdlite320_ean_mobilenext_voc.py'
 
 data_root = 'data/BCCD/'

@@ -1,4 +1,4 @@
-# What tools/quickstart.sh trains: half-width EAN-MobileNeXt SSDLite at 192 × 192 on the generated sample data set.
+# Half-width EAN-MobileNeXt SSDLite at 192 × 192 on the generated sample data set.
 _base_ = ['../_base_/models/ssdlite320_mobilenext.py', '../_base_/default_runtime.py']
 
 data_root = 'data/sample/'
