@@ -1,9 +1,16 @@
-"""The types that the operations compute in."""
+"""Types that the operations compute in, and arguments as implementations take them."""
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
+
+from .batch_norm import BatchNorm
+from .fold import Vectors
+
+Fields = TypeVar('Fields', Vectors, BatchNorm)
 
 
 def arithmetic_type(x: Tensor) -> torch.dtype:
@@ -22,3 +29,12 @@ def in_one_type(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | No
         return x, residual
     dtype = torch.promote_types(x.dtype, residual.dtype)
     return x.to(dtype), residual.to(dtype)
+
+
+def ready(fields: Fields, dtype: torch.dtype) -> Fields:
+    """Return the same with its tensors, the first four of the fields, contiguous and of that type."""
+    for tensor in fields[:4]:
+        if tensor is not None and (tensor.dtype != dtype or not tensor.is_contiguous()):
+            values: list[Any] = [t.to(dtype).contiguous() if isinstance(t, Tensor) else t for t in fields]
+            return type(fields)(*values)
+    return fields

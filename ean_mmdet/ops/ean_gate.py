@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .fold import WEIGHT_NORMS, Vectors
-from .norm_gate import check_vectors, checked_gate
+from .fold import Vectors
+from .norm_gate import NO_NORM, check
+from .operator import gate
 
 
 def ean_gate(
@@ -47,9 +48,6 @@ def ean_gate(
             :func:`.norm_gate` refuses.
         TypeError, RuntimeError: As :func:`.norm_gate` raises them.
     """
-    if weight_norm not in WEIGHT_NORMS:
-        raise ValueError(f'ean_gate: weight_norm must be one of {", ".join(WEIGHT_NORMS)}, got {weight_norm!r}')
-    check_vectors('ean_gate', x, weight=weight, bias=bias, alpha=alpha, delta=delta)
-    return checked_gate(
-        'ean_gate', x, Vectors(weight, bias, alpha, delta, weight_norm), eps, residual, activation, inplace
-    )[0]
+    vectors = Vectors(weight, bias, alpha, delta, weight_norm)
+    check('ean_gate', x, vectors, residual, activation)
+    return gate(x, vectors, eps, residual, activation == 'relu', NO_NORM, inplace)[0]

@@ -10,20 +10,16 @@ operator of :mod:`.operator`, whose implementations :mod:`.backends` chooses fro
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import _verify_batch_size as verify_batch_size  # type: ignore[attr-defined]
 
-from . import norm_gate_eager
 from .batch_norm import BatchNorm
-from .dtypes import arithmetic_type, in_one_type, in_type
+from .dtypes import in_type
 from .fold import WEIGHT_NORMS, Vectors
 from .operator import gate
 
-Fields = TypeVar('Fields', Vectors, BatchNorm)
-
+ACTIVATIONS = (None, 'relu')
 NO_NORM = BatchNorm(None, None, None, None, 0.0, False)
 
 
@@ -71,8 +67,9 @@ def norm_gate(
         TypeError: ``x`` isn't of a floating-point type.
         RuntimeError: ``EAN_BACKEND`` forces an implementation that can't run here.
     """
-    check_vectors('norm_gate', x, scale=scale, shift=shift)
-    return checked_gate('norm_gate', x, Vectors(None, None, scale, shift, 'l2'), eps, residual, activation, inplace)[0]
+    vectors = Vectors(None, None, scale, shift, 'l2')
+    check('norm_gate', x, vectors, residual, activation)
+    return gate(x, vectors, eps, residual, activation == 'relu', NO_NORM, inplace)[0]
 
 
 def batch_norm_gate(
@@ -130,26 +127,17 @@ def batch_norm_gate(
             there is but one value a channel in training.
         TypeError, RuntimeError: As :func:`norm_gate`.
     """
-    if weight_norm not in WEIGHT_NORMS:
-        raise ValueError(f'batch_norm_gate: weight_norm must be one of {", ".join(WEIGHT_NORMS)}, got {weight_norm!r}')
-    check_vectors('batch_norm_gate', z, alpha=alpha, delta=delta, weight=weight, bias=bias)
-    of_norm = running_mean, running_var, norm_weight, norm_bias
-    if z.dim() == 4 and not _are_vectors(of_norm, z.shape[1], z.device):
-        names = 'running_mean', 'running_var', 'norm_weight', 'norm_bias'
-        for name, vector in zip(names, of_norm):
-            if vector is not None and not _are_vectors((vector,), z.shape[1], z.device):
-                raise ValueError(
-                    f'batch_norm_gate: {name} must be of shape (C,) = ({z.shape[1]},) and on {z.device}, '
-                    f'got {tuple(vector.shape)} on {vector.device}'
-                )
-    training = training or running_mean is None
-    if training:
-        verify_batch_size(z.shape)
-    mean, var = (None, None) if training else (running_mean, running_var)
-    y, batch = checked_gate(
-        'batch_norm_gate', z, Vectors(weight, bias, alpha, delta, weight_norm), eps, residual, activation, inplace,
-        BatchNorm(norm_weight, norm_bias, mean, var, norm_eps, training),
-    )  # fmt: skip
+    vectors = Vectors(weight, bias, alpha, delta, weight_norm)
+    check('batch_norm_gate', z, vectors, residual, activation, (running_mean, running_var, norm_weight, norm_bias))
+    mean, var = running_mean, running_var
+    if training or running_mean is None:
+        training, mean, var = True, None, None
+        if z.numel() == z.shape[1] > 0:
+            raise ValueError(
+                f'batch_norm_gate: Expected more than 1 value per channel when training, got {tuple(z.shape)}'
+            )
+    norm = BatchNorm(norm_weight, norm_bias, mean, var, norm_eps, training)
+    y, batch = gate(z, vectors, eps, residual, activation == 'relu', norm, inplace)
     if training and running_mean is not None and running_var is not None and batch is not None and z.numel():
         count = z.numel() / z.shape[1]
         batch_mean, batch_var = in_type(batch, running_mean.dtype)
@@ -158,79 +146,95 @@ def batch_norm_gate(
     return y
 
 
-def checked_gate(
+def check(
     function: str,
     z: Tensor,
     vectors: Vectors,
-    eps: float,
     residual: Tensor | None,
     activation: str | None,
-    inplace: bool,
-    norm: BatchNorm = NO_NORM,
-) -> tuple[Tensor, Tensor | None]:
-    """The public functions' common door: the checks that are not of their vectors, and one type for all.
+    of_norm: tuple[Tensor | None, ...] = (),
+) -> None:
+    """Refuse wrong arguments of the public functions.
 
-    Returns:
-        The result, and the batch's mean and variance, shape (2, C), where ``norm`` is in training.
+    Args:
+        function: Its name.
+        z: The map.
+        vectors: The gate's.
+        residual: What is added.
+        activation: What comes last.
+        of_norm: The batch norm's running mean and variance, weight and bias.
+
+    Raises:
+        TypeError, ValueError: As the functions say.
     """
-    name = 'x' if norm is NO_NORM else 'z'
+    shape, size, device = z.shape, vectors.alpha.shape, z.device
+    if (
+        len(shape) == 4
+        and z.is_floating_point()
+        and len(size) == 1
+        and size[0]
+        and shape[1] % size[0] == 0
+        and _are_vectors(vectors[:4], size, device)
+        and _are_vectors(of_norm, shape[1:2], device)
+        and (residual is None or (residual.shape == shape and residual.device == device))
+        and activation in ACTIVATIONS
+        and vectors.weight_norm in WEIGHT_NORMS
+    ):
+        return
+    _explain(function, z, vectors, residual, activation, of_norm)
+
+
+def _are_vectors(vectors: Iterable[Tensor | None], shape: torch.Size, device: torch.device) -> bool:
+    """Tell whether all, None aside, are of that shape and on that device."""
+    for vector in vectors:  # noqa: SIM110 - all() and a generator take twice as long
+        if vector is not None and (vector.shape != shape or vector.device != device):
+            return False
+    return True
+
+
+def _explain(
+    function: str,
+    z: Tensor,
+    vectors: Vectors,
+    residual: Tensor | None,
+    activation: str | None,
+    of_norm: tuple[Tensor | None, ...],
+) -> None:
+    """Say what is wrong; maps without channels come here too, and nothing is."""
+    name = 'z' if function == 'batch_norm_gate' else 'x'
+    last = ('scale', 'shift') if function == 'norm_gate' else ('alpha', 'delta')
+    if vectors.weight_norm not in WEIGHT_NORMS:
+        raise ValueError(
+            f'{function}: weight_norm must be one of {", ".join(WEIGHT_NORMS)}, got {vectors.weight_norm!r}'
+        )
     if z.dim() != 4:
         raise ValueError(f'{function}: {name} must be of shape (N, C, H, W), got {tuple(z.shape)}')
     if not z.is_floating_point():
         raise TypeError(f'{function}: {name} must be of a floating-point type, got {z.dtype}')
+    channels = z.shape[1]
+    given = [(n, v) for n, v in zip(('weight', 'bias', *last), vectors[:4]) if v is not None]
+    first = given[0][1].shape[:1]
+    for argument, vector in given:
+        if vector.device != z.device:
+            raise ValueError(
+                f'{function}: {argument} is on {vector.device}, the map on {z.device}; they must be on one device'
+            )
+        size = len(vector) if vector.dim() == 1 else 0
+        if vector.dim() != 1 or vector.shape != first or (channels % size if size else channels):
+            raise ValueError(
+                f'{function}: {argument} must be of shape (C,) = ({channels},) as the map has {channels} channels, or '
+                f'(C / G,) for G groups, all of one shape; got {tuple(vector.shape)}'
+            )
+    for argument, vector in zip(('running_mean', 'running_var', 'norm_weight', 'norm_bias'), of_norm):
+        if vector is not None and not _are_vectors((vector,), z.shape[1:2], z.device):
+            raise ValueError(
+                f'{function}: {argument} must be of shape (C,) = ({channels},) and on {z.device}, '
+                f'got {tuple(vector.shape)} on {vector.device}'
+            )
     if residual is not None and (residual.shape != z.shape or residual.device != z.device):
         raise ValueError(
             f'{function}: residual must be of the shape of {name}, {tuple(z.shape)}, and on {z.device}, '
             f'got {tuple(residual.shape)} on {residual.device}'
         )
-    if activation not in (None, 'relu'):
+    if activation not in ACTIVATIONS:
         raise ValueError(f"{function}: activation must be 'relu' or None, got {activation!r}")
-    z, residual = in_one_type(z, residual)
-    dtype, relu = arithmetic_type(z), activation == 'relu'
-    vectors = in_dtype(vectors, dtype)
-    if norm is not NO_NORM:
-        norm = in_dtype(norm, dtype)
-    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-        # The operator's autograd knows nothing of torch.func.
-        y, _, batch = norm_gate_eager.forward(z, vectors, eps, residual, relu, norm)
-        return y, batch if batch is None else batch.detach()
-    return gate(z, vectors, eps, residual, relu, norm, inplace)
-
-
-def in_dtype(fields: Fields, dtype: torch.dtype) -> Fields:
-    """The same with its tensors in ``dtype``."""
-    for value in fields[:4]:
-        if value is not None and value.dtype != dtype:
-            values: list[Any] = [in_type(v, dtype) if isinstance(v, Tensor) else v for v in fields]
-            return type(fields)(*values)
-    return fields
-
-
-def check_vectors(function: str, z: Tensor, **vectors: Tensor | None) -> None:
-    """See that the gate's vectors are on the device of ``z``, all of one shape, and of one that fits its channels."""
-    leading = next(iter(vectors.values()))
-    (first,) = leading.shape[:1] or (0,) if leading is not None else (0,)
-    if z.dim() == 4 and first and z.shape[1] % first == 0 and _are_vectors(vectors.values(), first, z.device):
-        return
-    channels = z.shape[1] if z.dim() == 4 else 0
-    for name, vector in vectors.items():
-        if vector is None:
-            continue
-        if vector.device != z.device:
-            raise ValueError(
-                f'{function}: {name} is on {vector.device}, the map on {z.device}; they must be on one device'
-            )
-        size = len(vector) if vector.dim() == 1 else 0
-        if size != first or (channels % size if size else channels or vector.dim() != 1):
-            raise ValueError(
-                f'{function}: {name} must be of shape (C,) = ({channels},) as the map has {channels} channels, or '
-                f'(C / G,) for G groups, all of one shape; got {tuple(vector.shape)}'
-            )
-
-
-def _are_vectors(vectors: Iterable[Tensor | None], size: int, device: torch.device) -> bool:
-    """Tell whether all, None aside, are of shape (size,) and on ``device``."""
-    for vector in vectors:
-        if vector is not None and (vector.dim() != 1 or vector.numel() != size or vector.device != device):
-            return False
-    return True

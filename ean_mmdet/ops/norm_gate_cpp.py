@@ -7,9 +7,9 @@ PyTorch it has one function of the stable C interface, which shares out the work
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_bool, c_double, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import torch
@@ -22,11 +22,10 @@ IN_PLACE = True
 LIBRARY = Path(__file__).with_name('_gate.so')
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
-_MAP = [c_int64, c_int64, c_int64, c_int64, c_bool]
-_VECTORS = [c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_double]
-_NORM = [c_void_p, c_void_p, c_void_p, c_void_p, c_double, c_bool]
-_FORWARD: Any = [*_MAP, c_void_p, *_VECTORS, c_void_p, c_bool, *_NORM, c_void_p, c_void_p]
-_BACKWARD: Any = [*_MAP, *[c_void_p] * 4, *_VECTORS, *_NORM, *[c_void_p] * 7]
+# The structs of ``csrc/gate.h``: of eight bytes each integers (q), pointers (P) and floating-point numbers (d).
+_CALL = '5q 4P 2q d 4P d q'
+_FORWARD = Struct(_CALL + '2P q 2P')
+_BACKWARD = Struct(_CALL + '11P')
 
 
 @cache
@@ -38,7 +37,7 @@ def _load() -> Any:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         return f'{LIBRARY.name} does not go with PyTorch {torch.__version__} ({error})'
-    library.ean_forward.argtypes, library.ean_backward.argtypes = _FORWARD, _BACKWARD
+    library.ean_forward.argtypes = library.ean_backward.argtypes = [ctypes.c_char_p]
     library.ean_kernels.restype = ctypes.c_char_p
     return library
 
@@ -72,9 +71,10 @@ def forward(
         batch = vectors.alpha.new_empty(2, channels)
         norm = norm._replace(mean=batch[0], var=batch[1])
     error = _load().ean_forward(
-        *_map(z), z.data_ptr(), *_vectors(vectors), eps, _pointer(residual), relu, *_norm(norm), y.data_ptr(),
-        moments.data_ptr(),
-    )  # fmt: skip
+        _FORWARD.pack(
+            *_call(z, vectors, eps, norm), z.data_ptr(), _pointer(residual), relu, y.data_ptr(), moments.data_ptr()
+        )
+    )
     _check(error)
     return y, moments, batch
 
@@ -94,34 +94,32 @@ def backward(
     dvectors = tuple(None if v is None else torch.empty_like(v) for v in vectors[:4])
     dnorm = vectors.alpha.new_empty(2, z.shape[1]) if norm.present else None
     error = _load().ean_backward(
-        *_map(z), grad.data_ptr(), z.data_ptr(), _pointer(y), moments.data_ptr(), *_vectors(vectors), eps,
-        *_norm(norm), dz.data_ptr(), _pointer(dresidual), *map(_pointer, dvectors), _pointer(dnorm),
+        _BACKWARD.pack(
+            *_call(z, vectors, eps, norm), grad.data_ptr(), z.data_ptr(), _pointer(y), moments.data_ptr(),
+            dz.data_ptr(), _pointer(dresidual), *map(_pointer, dvectors), _pointer(dnorm),
+        )
     )  # fmt: skip
     _check(error)
     return dz, dvectors, dnorm
 
 
-def _map(z: Tensor) -> tuple[int, int, int, int, bool]:
+def _call(z: Tensor, vectors: Vectors, eps: float, norm: BatchNorm) -> tuple[float, ...]:
     samples, channels, height, width = z.shape
+    pixels = height * width
     # A map of one pixel is both; its channels fill vectors, its pixels don't.
-    return TYPES[z.dtype], samples, channels, height * width, not z.is_contiguous() or height * width == 1
-
-
-def _vectors(vectors: Vectors) -> tuple[int | None, int | None, int, int, int, int]:
+    channels_last = pixels == 1 or not z.is_contiguous()
     weight, bias, alpha, delta, weight_norm = vectors
+    norm_weight, norm_bias, mean, var, norm_eps, training = norm
     return (
-        _pointer(weight), _pointer(bias), alpha.data_ptr(), delta.data_ptr(), len(alpha),
-        WEIGHT_NORMS.index(weight_norm),
+        TYPES[z.dtype], samples, channels, pixels, channels_last,
+        _pointer(weight), _pointer(bias), alpha.data_ptr(), delta.data_ptr(),
+        alpha.numel(), WEIGHT_NORMS.index(weight_norm), eps,
+        _pointer(norm_weight), _pointer(norm_bias), _pointer(mean), _pointer(var), norm_eps, training,
     )  # fmt: skip
 
 
-def _norm(norm: BatchNorm) -> tuple[int | None, int | None, int | None, int | None, float, bool]:
-    weight, bias, mean, var, eps, training = norm
-    return _pointer(weight), _pointer(bias), _pointer(mean), _pointer(var), eps, training
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+def _pointer(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _check(error: int) -> None:

@@ -46,14 +46,14 @@ class PlainEAN(nn.Module):
 def operations(monkeypatch):
     """What the gates took along: whether the batch norm, whether a residual, and which activation."""
     calls = []
-    original = norm_gate.checked_gate
+    original = norm_gate.gate
 
-    def checked_gate(function, z, vectors, eps, residual, activation, inplace, norm=norm_gate.NO_NORM):
-        calls.append((norm.present, residual is not None, activation))
-        return original(function, z, vectors, eps, residual, activation, inplace, norm)
+    def gate(z, vectors, eps, residual, relu, norm, inplace):
+        calls.append((norm.present, residual is not None, 'relu' if relu else None))
+        return original(z, vectors, eps, residual, relu, norm, inplace)
 
     for module in (norm_gate, ean_gate):
-        monkeypatch.setattr(module, 'checked_gate', checked_gate)
+        monkeypatch.setattr(module, 'gate', gate)
     return calls
 
 

@@ -59,6 +59,35 @@ struct Backward {
 // What a block's planes add to the gradients of the norm's bias and weight, of the shift and of the scale.
 enum Total : int64_t { kBias, kWeight, kShift, kScale, kTotals };
 
+// What Python calls with, packed by norm_gate_cpp.py in this order, eight bytes each. Vectors are those of EAN, of `size`
+// numbers, and of the batch norm; null where there are none.
+struct Call {
+  int64_t type, samples, channels, pixels, channels_last;
+  const float *weight, *bias, *alpha, *delta;
+  int64_t size, weight_norm;  // 0 l2, 1 rms, 2 l1
+  double eps;
+  const float *norm_weight, *norm_bias;
+  float *norm_mean, *norm_var;
+  double norm_eps;
+  int64_t training;
+};
+
+struct ForwardCall {
+  Call call;
+  const void *z, *residual;
+  int64_t relu;
+  void *y;
+  float *moments;  // (2, samples, channels), written
+};
+
+struct BackwardCall {
+  Call call;
+  const void *grad, *z, *y;
+  const float *moments;
+  void *dz, *dresidual;
+  float *dweight, *dbias, *dalpha, *ddelta, *dnorm;  // dnorm: (2, channels), of the norm's weight and bias
+};
+
 constexpr int64_t SIDE_BY_SIDE = 4;  // vectors of channels that a task takes in channels_last: 256 bytes with AVX-512
 constexpr int64_t SMALL = 64;        // pixels of the planes that are transposed, to fill vectors with channels
 constexpr int64_t CHUNK = 2048;      // pixels summed up before their sum goes to the others'

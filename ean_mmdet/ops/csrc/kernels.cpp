@@ -89,6 +89,20 @@ inline V inverse(V v) {
 #endif
 }
 
+// 1 / sqrt(v) likewise, for normal v: a third of a square root's and a division's time.
+inline V inverse_root(V v) {
+#if defined(CPU_CAPABILITY_AVX512)
+  V estimate = _mm512_rsqrt14_ps(v);
+#elif defined(EAN_X86)
+  V estimate = _mm256_rsqrt_ps(v);
+#else
+  return V(1) / v.sqrt();
+#endif
+#if defined(EAN_X86)
+  return estimate * at::vec::fnmadd(v * V(0.5f), estimate * estimate, V(1.5f));
+#endif
+}
+
 // 2^v to 2e-7, of NaN NaN, and 2^126 for all v above: in half the time of PyTorch's exp_u20, which knows no NaN either.
 inline V exp2(V v) {
 #if defined(EAN_X86)
@@ -282,6 +296,13 @@ struct Transposed {
   }
   int64_t offset(int64_t sample, int64_t channel) const { return (sample * map.channels + channel) * map.pixels; }
   const float *in(const T *planes, int tile) {
+    if (map.pixels == 4 && count == W) {  // as they lie side by side, four vectors to take apart
+      const T *__restrict from = planes;
+      float *__restrict to = tiles[tile];
+      for (int64_t i = 0; i < W; ++i)
+        for (int64_t j = 0; j < 4; ++j) to[j * W + i] = from[i * 4 + j];
+      return to;
+    }
     V rows[W];
     for (int64_t begin = 0; begin < map.pixels; begin += W) {
       int64_t size = std::min(W, map.pixels - begin);
@@ -293,6 +314,13 @@ struct Transposed {
   }
   float *out(T *, int tile) { return tiles[tile]; }
   void done(T *planes, int tile) {
+    if (map.pixels == 4 && count == W) {
+      const float *__restrict from = tiles[tile];
+      T *__restrict to = planes;
+      for (int64_t i = 0; i < W; ++i)
+        for (int64_t j = 0; j < 4; ++j) to[i * 4 + j] = from[j * W + i];
+      return;
+    }
     V rows[W];
     for (int64_t begin = 0; begin < map.pixels; begin += W) {
       int64_t size = std::min(W, map.pixels - begin);
@@ -355,12 +383,13 @@ struct Planes {
   void set(const Channels &c, float eps, bool single) {
     constexpr float log2e = 1.4426950408889634f;
     if (single) return for_lanes(c.count, [&](int64_t i) { mean[i] = c.mu[i]; });
-    for_lanes(c.count, [&](int64_t i) {
-      r[i] = 1 / std::sqrt(c.a[i] * c.a[i] * var[i] + eps);
-      inner[i] = c.scale[i] * r[i];
-      slope[i] = c.a[i] * inner[i];
-      factor[i] = -log2e * slope[i];
-    });
+    for (int64_t i = 0; i < c.count; i += W) {
+      V scale = V::loadu(c.scale + i), a = V::loadu(c.a + i);
+      V root = inverse_root(fmadd(a * a, V::loadu(var + i), V(eps)));
+      root.store(r + i), (scale * root).store(inner + i);
+      V steepness = a * (scale * root);
+      steepness.store(slope + i), (steepness * V(-log2e)).store(factor + i);
+    }
   }
   void find_steep(int64_t count) {
     for (int64_t begin = 0; begin < count; begin += W) {

@@ -38,7 +38,8 @@ const Kernels &kernels() {
 constexpr int64_t GRAIN = 16384;  // elements that are worth a thread
 
 // A map of single pixels as one of one sample, whose planes are the channels: so vectors are full in either layout.
-Map view(Map map) {
+Map view(const Call &c) {
+  Map map{c.type, c.samples, c.channels, c.pixels, bool(c.channels_last), false};
   if (map.pixels == 1) map.single = map.channels_last = true, std::swap(map.samples, map.pixels);
   return map;
 }
@@ -47,12 +48,13 @@ Map view(Map map) {
 Blocks blocks(const Map &map, const Norm &norm) {
   const int64_t width = kernels().width;
   int64_t channels = std::clamp<int64_t>(map.pixels <= SMALL ? width : CHUNK / map.pixels, 1, width);
-  int64_t samples = std::clamp<int64_t>(GRAIN / 2 / (width * map.pixels), 1, map.samples);
+  int64_t samples = std::clamp<int64_t>(GRAIN / 8 / (width * map.pixels), 1, map.samples);
   if (map.channels_last) {
     uint32_t threads = 1;
     torch_get_num_threads(&threads);
     channels = SIDE_BY_SIDE * width;
-    while (channels > width && map.samples * map.channels < 4 * int64_t(threads) * channels) channels /= 2;
+    const int64_t planes = (norm.training ? 1 : map.samples) * map.channels;
+    while (channels > width && planes < 4 * int64_t(threads) * channels) channels /= 2;
   }
   return {channels, norm.training ? map.samples : samples};
 }
@@ -132,20 +134,19 @@ std::vector<double> reduce(const double *totals, int64_t chunks, int64_t channel
 // EAN's vectors and what fold.py makes of them.
 struct Fold {
   const float *weight, *bias, *alpha, *delta;  // (size); weight and bias are null where there is nothing to fold
-  int64_t size, norm;                          // norm: 0 l2, 1 rms, 2 l1
+  int64_t size, norm;
   double inverse = 1;                          // 1 / ‖weight‖
   std::vector<float> scale, shift;
 
-  Fold(const float *weight, const float *bias, const float *alpha, const float *delta, int64_t size, int64_t norm,
-       double eps)
-      : weight(weight), bias(bias), alpha(alpha), delta(delta), size(size), norm(norm), scale(alpha, alpha + size),
-        shift(delta, delta + size) {
+  explicit Fold(const Call &c)
+      : weight(c.weight), bias(c.bias), alpha(c.alpha), delta(c.delta), size(c.size), norm(c.weight_norm),
+        scale(alpha, alpha + size), shift(delta, delta + size) {
     if (!weight) return;
     double total = 0;
     for (int64_t i = 0; i < size; ++i)
       total += norm == 2 ? std::abs(double(weight[i])) : double(weight[i]) * weight[i];
     if (norm != 0) total /= size;
-    inverse = norm == 2 ? 1 / (total + eps) : 1 / std::sqrt(total + eps);
+    inverse = norm == 2 ? 1 / (total + c.eps) : 1 / std::sqrt(total + c.eps);
     for (int64_t i = 0; i < size; ++i) {
       scale[i] = adapted(i) * weight[i];
       shift[i] = adapted(i) * bias[i] + delta[i];
@@ -178,6 +179,10 @@ struct Fold {
   }
 };
 
+Norm norm_of(const Call &c) {
+  return {c.norm_weight, c.norm_bias, c.norm_mean, c.norm_var, c.norm_eps, bool(c.training)};
+}
+
 }  // namespace
 }  // namespace ean
 
@@ -186,44 +191,34 @@ struct Fold {
 // The name of the kernels that run here: default, avx2 or avx512.
 EXPORT const char *ean_kernels() { return ean::kernels().name; }
 
-EXPORT int32_t ean_forward(int64_t type, int64_t samples, int64_t channels, int64_t pixels, bool channels_last,
-                           const void *z, const float *weight, const float *bias, const float *alpha,
-                           const float *delta, int64_t size, int64_t weight_norm, double eps, const void *residual,
-                           bool relu, const float *norm_weight, const float *norm_bias, float *norm_mean,
-                           float *norm_var, double norm_eps, bool training, void *y, float *moments) {
-  ean::Fold fold(weight, bias, alpha, delta, size, weight_norm, eps);
-  ean::Forward forward{ean::view({type, samples, channels, pixels, channels_last}),
-                       {norm_weight, norm_bias, norm_mean, norm_var, norm_eps, training},
-                       z, residual, y, fold.scale.data(), fold.shift.data(), size, eps, relu, moments,
-                       moments + samples * channels};
+EXPORT int32_t ean_forward(const ean::ForwardCall *f) {
+  const ean::Call &c = f->call;
+  ean::Fold fold(c);
+  ean::Forward forward{ean::view(c), ean::norm_of(c), f->z, f->residual, f->y, fold.scale.data(), fold.shift.data(),
+                       c.size, c.eps, bool(f->relu), f->moments, f->moments + c.samples * c.channels};
   return ean::run_forward(forward);
 }
 
-EXPORT int32_t ean_backward(int64_t type, int64_t samples, int64_t channels, int64_t pixels, bool channels_last,
-                            const void *grad, const void *z, const void *y, const float *moments, const float *weight,
-                            const float *bias, const float *alpha, const float *delta, int64_t size,
-                            int64_t weight_norm, double eps, const float *norm_weight, const float *norm_bias,
-                            const float *norm_mean, const float *norm_var, double norm_eps, bool training, void *dz,
-                            void *dresidual, float *dweight, float *dbias, float *dalpha, float *ddelta, float *dnorm) {
-  ean::Fold fold(weight, bias, alpha, delta, size, weight_norm, eps);
-  ean::Map map = ean::view({type, samples, channels, pixels, channels_last});
-  ean::Norm norm{norm_weight, norm_bias, const_cast<float *>(norm_mean), const_cast<float *>(norm_var), norm_eps,
-                 training};
+EXPORT int32_t ean_backward(const ean::BackwardCall *b) {
+  const ean::Call &c = b->call;
+  ean::Fold fold(c);
+  ean::Map map = ean::view(c);
+  ean::Norm norm = ean::norm_of(c);
   ean::Blocks blocks = ean::blocks(map, norm);
-  const int64_t chunks = ean::chunks(map, blocks);
-  std::unique_ptr<float[]> du(training ? new float[2 * map.samples * channels] : nullptr);
+  const int64_t channels = c.channels, chunks = ean::chunks(map, blocks);
+  std::unique_ptr<float[]> du(c.training ? new float[2 * map.samples * channels] : nullptr);
   std::unique_ptr<double[]> totals(new double[ean::kTotals * chunks * channels]);
-  ean::Backward backward{map, norm, grad, z, y, dz, dresidual, fold.scale.data(), fold.shift.data(), moments,
-                         moments + samples * channels, size, eps, du.get(), totals.get()};
+  ean::Backward backward{map, norm, b->grad, b->z, b->y, b->dz, b->dresidual, fold.scale.data(), fold.shift.data(),
+                         b->moments, b->moments + map.samples * channels, c.size, c.eps, du.get(), totals.get()};
   int32_t error = ean::run(backward, blocks, &ean::Kernels::backward);
   if (error) return error;
   auto total = [&](int64_t which, int64_t shared) {
     return ean::reduce(&totals[which * chunks * channels], chunks, channels, shared);
   };
-  fold.gradients(total(ean::kScale, size), total(ean::kShift, size), dweight, dbias, dalpha, ddelta);
-  if (dnorm) {
+  fold.gradients(total(ean::kScale, c.size), total(ean::kShift, c.size), b->dweight, b->dbias, b->dalpha, b->ddelta);
+  if (b->dnorm) {
     auto of_weight = total(ean::kWeight, channels), of_bias = total(ean::kBias, channels);
-    std::copy(of_bias.begin(), of_bias.end(), std::copy(of_weight.begin(), of_weight.end(), dnorm));
+    std::copy(of_bias.begin(), of_bias.end(), std::copy(of_weight.begin(), of_weight.end(), b->dnorm));
   }
   return 0;
 }
