@@ -184,7 +184,7 @@ def check(
     _explain(function, z, vectors, residual, activation, of_norm)
 
 
-def _are_vectors(vectors: Iterable[Tensor | None], shape: torch.Size, device: torch.device) -> bool:
+def _are_vectors(vectors: Iterable[Tensor | None], shape: tuple[int, ...], device: torch.device) -> bool:
     """Tell whether all, None aside, are of that shape and on that device."""
     for vector in vectors:  # noqa: SIM110 - all() and a generator take twice as long
         if vector is not None and (vector.shape != shape or vector.device != device):
@@ -225,11 +225,12 @@ def _explain(
                 f'{function}: {argument} must be of shape (C,) = ({channels},) as the map has {channels} channels, or '
                 f'(C / G,) for G groups, all of one shape; got {tuple(vector.shape)}'
             )
-    for argument, vector in zip(('running_mean', 'running_var', 'norm_weight', 'norm_bias'), of_norm):
-        if vector is not None and not _are_vectors((vector,), z.shape[1:2], z.device):
+    names = 'running_mean', 'running_var', 'norm_weight', 'norm_bias'
+    for argument, statistic in zip(names, of_norm):
+        if statistic is not None and not _are_vectors((statistic,), z.shape[1:2], z.device):
             raise ValueError(
                 f'{function}: {argument} must be of shape (C,) = ({channels},) and on {z.device}, '
-                f'got {tuple(vector.shape)} on {vector.device}'
+                f'got {tuple(statistic.shape)} on {statistic.device}'
             )
     if residual is not None and (residual.shape != z.shape or residual.device != z.device):
         raise ValueError(

@@ -9,6 +9,8 @@ does, :func:`gate` calls the implementation itself, as the dispatcher's way to P
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
@@ -55,7 +57,7 @@ def gate(
 
 
 def _watched(z: Tensor) -> bool:
-    """Tell whether something sees operators: fake tensors, FLOP counters and other modes, the profiler, torch.jit.trace.
+    """Tell whether something sees operators: fake tensors, modes such as FLOP counters, the profiler, torch.jit.trace.
 
     PyTorch has no public function that tells of modes or of the profiler.
     """
@@ -72,7 +74,7 @@ def _memory_format(z: Tensor) -> torch.memory_format:
     return torch.channels_last if 0 < z.stride(1) < z.stride(3) else torch.contiguous_format
 
 
-def _laid_out(z: Tensor, *maps: Tensor | None) -> list[Tensor | None]:
+def _laid_out(z: Tensor, *maps: Tensor | None) -> list[Any]:
     """Return all maps in the layout of ``z``."""
     layout = _memory_format(z)
     return [t if t is None else t.contiguous(memory_format=layout) for t in maps]
