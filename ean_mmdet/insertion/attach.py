@@ -214,6 +214,11 @@ def insert(
     for place in places:
         if isinstance(model.get_submodule(place.norm), NormAttention):
             raise ValueError(f'{caller}: {place.norm!r} is followed by attention already')
+        if isinstance(model.get_submodule(_owner(model, place.norm)[0]), CONTAINERS):
+            raise ValueError(
+                f'{caller}: the model is itself a {type(model).__name__}, which would run the attention behind '
+                f'{place.norm!r} as a step of its own; make it the part of a module, as self.layers, and attach to that'
+            )
     # One that is shared belongs to the first position, whether that uses it or not: its keys are the same in every
     # scheme, and it is frozen with its stage.
     keys: list[Any] = [(place.stage, place.channels) if shared else index for index, place in enumerate(places)]

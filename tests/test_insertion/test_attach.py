@@ -192,3 +192,24 @@ def test_pytorch_alone_is_enough():
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert 'computes what it did' in done.stdout
+
+
+def test_a_sequential_alone_is_refused_and_as_a_part_it_works():
+    layers = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU())
+    keys = list(layers.state_dict())
+    with pytest.raises(ValueError, match=r"the model is itself a Sequential, .*behind '1' .* as self.layers"):
+        ean_mmdet.attach(layers, 'EAN', at='1', groups=4)
+    assert list(layers.state_dict()) == keys
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x):
+            return self.layers(x)
+
+    network, x = Network().eval(), torch.randn(2, 3, 8, 8)
+    before = network(x)
+    assert ean_mmdet.attach(network, 'EAN', at='layers.1', groups=4).kept
+    torch.testing.assert_close(network(x), before)
