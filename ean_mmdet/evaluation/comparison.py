@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..datasets.config_parts import is_classifier
 from ..errors import InputError
 from ..palette import COLOURS
 from ..table import Table
@@ -230,13 +231,13 @@ def compare_trials(
             continue
         said = float(finished[trial.name]['metrics'][metric])
         outcome.values[trial.seed] = said
-        if trial.config.get('default_scope', 'mmdet') == 'mmdet':
-            truth = truth or config_truth(trial.config)
-            results: Any = match(read_detections(trial.predictions, truth))
-            number = len(truth.ids)
-        else:
-            results = read_classified(trial.predictions, trial.config)
+        if is_classifier(trial.config):
+            results: Any = read_classified(trial.predictions, trial.config)
             number = len(results.truth)
+        else:
+            truth = truth or config_truth(trial.config)
+            results = match(read_detections(trial.predictions, truth))
+            number = len(truth.ids)
         resample = resampler(results, metric)
         if resample is None:
             continue

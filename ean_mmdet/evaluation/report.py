@@ -112,10 +112,10 @@ def report_runs(
         if file is None:
             subjects.append(Subject(name, run))
             continue
-        if _is_detector(run.config):
-            subject = _detector(name, run, file, config_truth(run.config))
-        else:
+        if is_classifier(run.config):
             subject = Subject(name, run, read_classified(file, run.config))
+        else:
+            subject = _detector(name, run, file, config_truth(run.config))
         subjects.append(replace(subject, info=read_info(file)))
     return _page(subjects, settings, progress)
 
@@ -147,10 +147,6 @@ def report_results(
 def _detector(name: str, run: Run | None, file: Path, truth: Truth) -> Subject:
     matches = match(read_detections(file, truth))
     return Subject(name, run, matches, class_precisions(matches))
-
-
-def _is_detector(config: Config) -> bool:
-    return not is_classifier(config)
 
 
 def _newest(folder: Path) -> Path | None:
@@ -321,13 +317,11 @@ def _detection_errors(matches: Matches, precisions: Any, settings: Settings) -> 
 
 def _extremes(matches: Matches, settings: Settings) -> Section:
     """The images with the most mistakes, and with the fewest."""
-    counts = mistakes(matches, settings.score)
-    right, paths = counts[:, 0], matches.detections.truth.paths
-    ranked = [number for number in range(len(paths)) if counts[number].sum()]
-    ranked.sort(key=lambda number: (right[number] / counts[number].sum(), -right[number], str(paths[number])))
-    worst = ranked[: settings.images]
-    best = ranked[settings.images :]
-    best.sort(key=lambda number: (-right[number] / counts[number].sum(), -right[number], str(paths[number])))
+    counts, paths = mistakes(matches, settings.score), matches.detections.truth.paths
+    right, number = counts[:, 0], counts.sum(1)
+    order = np.lexsort((2 * right - number, right / np.maximum(number, 1)))
+    ranked = order[number[order] > 0].tolist()
+    worst, best = ranked[: settings.images], ranked[settings.images :][::-1]
     section = Section('Best and worst images')
     if not all(paths[number].is_file() for number in worst):
         section.add('note', f'The images are not in {paths[0].parent}.')

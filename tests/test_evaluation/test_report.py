@@ -79,7 +79,7 @@ def test_results_say_what_they_are_of(reported, run_tool):
     assert 'the curves go to' not in text and 'is it of another training?' not in text
     # of an earlier checkpoint, and of another run's
     other = folder / 'mismatched'
-    shutil.copytree(work_dir, other)
+    shutil.copytree(work_dir, other, ignore=shutil.ignore_patterns('report.html*'))
     (other / 'x.info.json').write_text(json.dumps(info | dict(checkpoint=str(work_dir / 'iter_3.pth'), iteration=3)))
     run_tool('report.py', other, '--maps', '1', '--images', '0', '--score-thr', '0.01')
     text = (other / 'report.html').read_text()

@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from ean_mmdet.errors import InputError
 from ean_mmdet.evaluation.trials import Launcher, Runner, Trial
 from tests.conftest import ROOT
 from tests.test_tools.tiny import write_config
@@ -179,6 +180,9 @@ def test_networks_of_a_warm_start_compute_the_same(tmp_path, sample_data):
         with torch.no_grad():
             features[variant.name] = backbone(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     assert len(features) == 5
+    args.controls = ['wider']
+    with pytest.raises(InputError, match=r'wider: no wider backbone fits .*plain\.pth'):
+        tool['networks'](args)
     for name, maps in features.items():
         for actual, expected in zip(maps, features['none']):
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5, msg=name)
