@@ -18,6 +18,7 @@ from ..checkpoint import latest_checkpoint, load_whole
 from ..datasets.config_parts import is_classifier
 from ..datasets.pipeline import preprocess, read_image
 from ..engine import build_model, check_buildable, load_config
+from ..engine.settings import known_keys
 from ..errors import InputError
 from ..table import Table
 from .classification import Classified, read_classified
@@ -261,7 +262,9 @@ def _differences(section: Section, run: Run, settings: Settings) -> None:
     changed = [
         (key, str(before.get(key, '–'))[:80], str(after.get(key, '–'))[:80])
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not key.startswith(('work_dir', 'launcher', 'resume', 'load_from'))
+        if before.get(key) != after.get(key)
+        and key.partition('.')[0] in known_keys() - {'work_dir', 'launcher', 'resume', 'load_from'}
+        and not key.endswith('_scope_')
     ]
     text = source.read_text(encoding='utf-8')
     section.add('folded', (f'{source.name}, what it says beyond its base', text))
