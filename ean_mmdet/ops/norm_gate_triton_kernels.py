@@ -231,7 +231,7 @@ def gate_kernel(
 
 
 @triton.jit
-def _stopped(grad, sign, offsets, mask, AGAIN: tl.constexpr):
+def _before_relu(grad, sign, offsets, mask, AGAIN: tl.constexpr):
     """The gradient in front of the ReLU, which let through what has a positive sign."""
     tile = _read(grad, offsets, mask, AGAIN)
     if sign is not None:
@@ -261,8 +261,8 @@ def _sums(
     for first in range(begin, end, PIXELS):
         offsets, mask = _tile(start, valid, first, end, channels, CHANNELS_LAST, PIXELS, ALIGN)
         tile = _read(z, offsets, mask, True)
-        stopped = _stopped(grad, sign, offsets, mask, True)
-        centered, gated, du = _mask_gradient(tile, stopped, mean, slope, shift, mu, a, b)
+        before_relu = _before_relu(grad, sign, offsets, mask, True)
+        centered, gated, du = _mask_gradient(tile, before_relu, mean, slope, shift, mu, a, b)
         a1 += gated
         a2 += gated * centered
         b1 += du
@@ -307,9 +307,11 @@ def _gradients_all(
         first = begin + (tiles - 1 - index) * PIXELS
         offsets, mask = _tile(start, valid, first, end, channels, CHANNELS_LAST, PIXELS, ALIGN)
         tile = _read(z, offsets, mask, False)
-        stopped = _stopped(grad, sign, offsets, mask, False)
-        centered, gated, du = _mask_gradient(tile, stopped, mean, slope, shift, mu, a, b)
-        _write_gradient(stopped, centered, gated, du, offsets, mask, a, slope, du_mean, linear, constant, dz, dresidual)
+        before_relu = _before_relu(grad, sign, offsets, mask, False)
+        centered, gated, du = _mask_gradient(tile, before_relu, mean, slope, shift, mu, a, b)
+        _write_gradient(
+            before_relu, centered, gated, du, offsets, mask, a, slope, du_mean, linear, constant, dz, dresidual
+        )
 
 
 @triton.jit
@@ -331,13 +333,13 @@ def _backward_block(
     if WHOLE:
         offsets, mask = _tile(start, valid, 0, pixels, channels, CHANNELS_LAST, PIXELS, ALIGN)
         tile = _read(z, offsets, mask, False)
-        stopped = _stopped(grad, sign, offsets, mask, False)
-        centered, gated, du = _mask_gradient(tile, stopped, mean, slope, shifts, mu, a, b)
+        before_relu = _before_relu(grad, sign, offsets, mask, False)
+        centered, gated, du = _mask_gradient(tile, before_relu, mean, slope, shifts, mu, a, b)
         a1, a2 = tl.sum(gated, 1), tl.sum(gated * centered, 1)
         b1, b2 = tl.sum(du, 1), tl.sum(du * centered, 1)
         linear = -slope * (a * rstd) * (a * rstd * b2) / pixels
         _write_gradient(
-            stopped, centered, gated, du, offsets, mask, a, slope, b1 / pixels, linear, constant, dz, dresidual
+            before_relu, centered, gated, du, offsets, mask, a, slope, b1 / pixels, linear, constant, dz, dresidual
         )
     else:
         a1, a2, b1, b2 = _sums(

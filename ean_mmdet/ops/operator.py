@@ -89,17 +89,16 @@ def _may_overwrite(z: Tensor, residual: Tensor | None) -> bool:
 def _forward(z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, *norm):
     """Gate a map that isn't empty, with None for the batch's moments where there are none."""
     z, residual = _laid_out(z, z, residual)
-    vectors = ready(Vectors(weight, bias, alpha, delta, weight_norm), alpha.dtype)
-    return backend(z).forward(z, vectors, eps, residual, relu, ready(BatchNorm(*norm), alpha.dtype))
+    vectors = Vectors(weight, bias, alpha, delta, weight_norm)
+    return backend(z).forward(z, vectors, eps, residual, relu, BatchNorm(*norm))
 
 
 def _backward(grad, z, y, moments, wants_residual, weight, bias, alpha, delta, weight_norm, eps, *norm):
     """Return the gradients of a map that isn't empty, with None for those that aren't."""
     grad, z, y = _laid_out(z, grad, z, y)
-    vectors = ready(Vectors(weight, bias, alpha, delta, weight_norm), alpha.dtype)
+    vectors = Vectors(weight, bias, alpha, delta, weight_norm)
     dresidual = torch.empty_like(z) if wants_residual else None
-    norm = ready(BatchNorm(*norm), alpha.dtype)
-    dz, dvectors, dnorm = backend(z).backward(grad, z, y, moments, vectors, eps, dresidual, norm)
+    dz, dvectors, dnorm = backend(z).backward(grad, z, y, moments, vectors, eps, dresidual, BatchNorm(*norm))
     return dz, *dvectors, dnorm, dresidual
 
 
@@ -154,6 +153,11 @@ def _refuse(ctx, *_):
     raise NotImplementedError('norm_gate has no second derivatives: its gradient can not be differentiated')
 
 
+def _contiguous(*arguments):
+    """Return the arguments with vectors as implementations take them; :func:`gate` has seen to it itself."""
+    return [t.contiguous() if isinstance(t, Tensor) and t.dim() == 1 else t for t in arguments]
+
+
 def _or_empty(tensor: Tensor | None, like: Tensor) -> Tensor:
     """Return a tensor in any case, as an operator returns the same number of them every time."""
     return like.new_empty(0) if tensor is None else tensor
@@ -174,7 +178,7 @@ _NORM = (
 def _gate(z, weight, bias, alpha, *others):
     if not z.numel():
         return _fake_gate(z, weight, bias, alpha, *others)
-    y, moments, batch = _forward(z, weight, bias, alpha, *others)
+    y, moments, batch = _forward(z, *_contiguous(weight, bias, alpha, *others))
     return y, moments, _or_empty(batch, alpha)
 
 
@@ -197,7 +201,7 @@ def _fake_gate(z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, 
 def _gate_backward(grad, z, *others):
     if not z.numel():
         return tuple(t.zero_() for t in _fake_backward(grad, z, *others))
-    dz, *rest = _backward(grad, z, *others)
+    dz, *rest = _backward(grad, z, *_contiguous(*others))
     return dz, *(_or_empty(t, z if i == 5 else others[1]) for i, t in enumerate(rest))
 
 

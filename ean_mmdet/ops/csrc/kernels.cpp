@@ -296,12 +296,14 @@ struct Transposed {
   }
   int64_t offset(int64_t sample, int64_t channel) const { return (sample * map.channels + channel) * map.pixels; }
   const float *in(const T *planes, int tile) {
-    if (map.pixels == 4 && count == W) {  // as they lie side by side, four vectors to take apart
-      const T *__restrict from = planes;
-      float *__restrict to = tiles[tile];
-      for (int64_t i = 0; i < W; ++i)
-        for (int64_t j = 0; j < 4; ++j) to[j * W + i] = from[i * 4 + j];
-      return to;
+    if (map.pixels == 4 && count == W) {  // four vectors as they lie, of which each pixel has every fourth number
+      auto [even, odd] = at::vec::deinterleave2(load(planes, W), load(planes + W, W));
+      auto [even_high, odd_high] = at::vec::deinterleave2(load(planes + 2 * W, W), load(planes + 3 * W, W));
+      auto [first, third] = at::vec::deinterleave2(even, even_high);
+      auto [second, fourth] = at::vec::deinterleave2(odd, odd_high);
+      V pixels[] = {first, second, third, fourth};
+      for (int i = 0; i < 4; ++i) pixels[i].store(tiles[tile] + i * W);
+      return tiles[tile];
     }
     V rows[W];
     for (int64_t begin = 0; begin < map.pixels; begin += W) {
@@ -315,10 +317,13 @@ struct Transposed {
   float *out(T *, int tile) { return tiles[tile]; }
   void done(T *planes, int tile) {
     if (map.pixels == 4 && count == W) {
-      const float *__restrict from = tiles[tile];
-      T *__restrict to = planes;
-      for (int64_t i = 0; i < W; ++i)
-        for (int64_t j = 0; j < 4; ++j) to[i * 4 + j] = from[j * W + i];
+      auto pixel = [&](int i) { return V::loadu(tiles[tile] + i * W); };
+      auto [even, even_high] = at::vec::interleave2(pixel(0), pixel(2));
+      auto [odd, odd_high] = at::vec::interleave2(pixel(1), pixel(3));
+      auto [first, second] = at::vec::interleave2(even, odd);
+      auto [third, fourth] = at::vec::interleave2(even_high, odd_high);
+      V vectors[] = {first, second, third, fourth};
+      for (int i = 0; i < 4; ++i) store(planes + i * W, vectors[i], W);
       return;
     }
     V rows[W];
@@ -376,7 +381,7 @@ struct Channels {
 struct Planes {
   alignas(64) Lanes mean = {}, var = {}, r = {}, inner = {}, factor = {}, slope = {};
   // Of each vector of lanes, whether some slope is so large that du may not be rounded before its mean is taken away.
-  bool steep[SIDE_BY_SIDE] = {};
+  bool recomputed[SIDE_BY_SIDE] = {};
 
   // All but mean and variance, from these. `single`: the mask is the shift's alone; for the mean anything serves, as
   // nothing is left but its product with zero.
@@ -387,15 +392,15 @@ struct Planes {
       V scale = V::loadu(c.scale + i), a = V::loadu(c.a + i);
       V root = inverse_root(fmadd(a * a, V::loadu(var + i), V(eps)));
       root.store(r + i), (scale * root).store(inner + i);
-      V steepness = a * (scale * root);
-      steepness.store(slope + i), (steepness * V(-log2e)).store(factor + i);
+      V factor_of_du = a * (scale * root);
+      factor_of_du.store(slope + i), (factor_of_du * V(-log2e)).store(factor + i);
     }
   }
-  void find_steep(int64_t count) {
+  void find_recomputed(int64_t count) {
     for (int64_t begin = 0; begin < count; begin += W) {
       bool found = false;
       for (int64_t i = begin; i < begin + W; ++i) found |= !(std::abs(inner[i]) < 16);
-      steep[begin / W] = found;
+      recomputed[begin / W] = found;
     }
   }
 };
@@ -665,7 +670,7 @@ void add_totals(const Sums &s, const Channels &c, const Planes &p, float eps, do
 template <class T, class Layout>
 void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
   using E = typename Layout::Element;
-  // Whether dz can keep a · gq + slope · du between the passes: not in a lesser type than float, and see `steep`.
+  // Whether dz can keep a · gq + slope · du between the passes: not in a lesser type than float, and see `recomputed`.
   constexpr bool FLOAT = std::is_same<E, float>::value;
   const bool keeps = FLOAT && (std::is_same<T, float>::value || !b.norm.training);
   Layout layout(b.map, t.channels);
@@ -682,7 +687,7 @@ void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
     if (!b.map.single)
       copy_in(planes.mean, b.mean + index, t.channels), copy_in(planes.var, b.var + index, t.channels);
     planes.set(channels, b.eps, b.map.single);
-    planes.find_steep(t.channels);
+    planes.find_recomputed(t.channels);
   };
   auto first_pass = [&](int64_t n) {
     int64_t at = layout.offset(n, t.channel), index = n * b.map.channels + t.channel;
@@ -690,12 +695,12 @@ void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
     const E *g = layout.in(grad + at, kGrad), *in = layout.in(z + at, kZ);
     const E *out = y ? layout.in(y + at, kY) : nullptr;
     E *dout = layout.out(dz + at, kDz), *dr = dresidual ? layout.out(dresidual + at, kOther) : nullptr;
-    layout.template each<2>(planes.steep, [&](auto part, int64_t i, int64_t lane) {
+    layout.template each<2>(planes.recomputed, [&](auto part, int64_t i, int64_t lane) {
       auto run = [&](auto stored) {
         sums<stored>(part, g + i, in + i, out ? out + i : nullptr, dout + i, dr ? dr + i : nullptr, channels, planes,
                      lane, s);
       };
-      keeps && !planes.steep[lane / W] ? run(std::integral_constant<bool, FLOAT>()) : run(std::false_type());
+      keeps && !planes.recomputed[lane / W] ? run(std::integral_constant<bool, FLOAT>()) : run(std::false_type());
     });
     if (dresidual) layout.done(dresidual + at, kOther);
     add_totals(s, channels, planes, b.eps, totals);
@@ -711,23 +716,23 @@ void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
       gradient.linear[i] = -planes.slope[i] * ar * ar * (s.du_c[i] * share) - channels.a[i] * weight[i];
     });
     for (int64_t begin = 0; keeps && begin < t.channels; begin += W)
-      if (!planes.steep[begin / W])
+      if (!planes.recomputed[begin / W])
         for (int64_t i = begin; i < begin + W; ++i) gradient.constant[i] -= planes.slope[i] * gradient.du_mean[i];
     auto input = [&](const T *map, int tile) {
       return again ? layout.in(map + at, tile) : layout.out(const_cast<T *>(map) + at, tile);
     };
     bool recomputes = !keeps;
-    for (bool steep : planes.steep) recomputes |= steep;
+    for (bool any : planes.recomputed) recomputes |= any;
     const E *in = input(z, kZ), *g = nullptr, *out = nullptr;
     if (recomputes) g = input(grad, kGrad), out = y ? input(y, kY) : nullptr;
     if (keeps) input(dz, kDz);
     E *dout = layout.out(dz + at, kDz);
-    layout.template each<2>(planes.steep, [&](auto part, int64_t i, int64_t lane) {
+    layout.template each<2>(planes.recomputed, [&](auto part, int64_t i, int64_t lane) {
       auto run = [&](auto stored) {
         gradients<stored>(part, g ? g + i : nullptr, in + i, out ? out + i : nullptr, dout + i, channels, planes, lane,
                           gradient);
       };
-      keeps && !planes.steep[lane / W] ? run(std::integral_constant<bool, FLOAT>()) : run(std::false_type());
+      keeps && !planes.recomputed[lane / W] ? run(std::integral_constant<bool, FLOAT>()) : run(std::false_type());
     });
     layout.done(dz + at, kDz);
   };
