@@ -1,4 +1,4 @@
-"""Draw the sample data set, and go from that folder to a trained detector and a page about it by tools/new_config.py."""
+"""Draw the sample data set, and go from that folder to a detector and a page about it by tools/new_config.py."""
 
 import argparse
 import json

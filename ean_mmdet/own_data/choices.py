@@ -59,6 +59,7 @@ LARGEST = (1333, 800)  # MMDetection's usual size, the long side and the short o
 YOLOX_SIZES = (640, 960, 1280)
 CROP = {'ssdlite': 512, 'faster_rcnn': 800, 'retinanet': 800}
 MANY = 300  # classes
+POOR = 0.7  # share of the boxes that anchors overlap
 EPOCHS = {'scratch': (40, 24, 200), 'started': (24, 12, 100)}  # at 300 images, least, most
 FEWEST = 500  # iterations
 RARE = 20  # times as many images of the most frequent class as of the rarest
@@ -229,6 +230,13 @@ def _anchors(choices: Choices, base: Config, train: Contents) -> None:
         changed = choices.fine or size[0] != 320
         choices.anchors = Anchors(best.settings or (sizes if changed else {}), coarse.before, best.after)
     found = choices.anchors
+    step = choices.strides[0] if choices.strides else generator['strides'][0]
+    if found.after < POOR:
+        choices.warnings.append(
+            f'anchors overlap {found.after:.2f} of the boxes at an IoU of 0.5 (mean over classes): they are small for '
+            f'the finest step of {step} pixels'
+            + ('' if choices.detector == 'faster_rcnn' else '; --detector faster_rcnn has one of 4')
+        )
     reached = f'{found.after:.2f} of the boxes are overlapped at an IoU of 0.5 or more (mean over classes)'
     level = '; there is a level of stride 8 for the small ones' if choices.fine else ''
     choices.reasons['anchors'] = (

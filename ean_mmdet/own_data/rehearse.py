@@ -41,14 +41,14 @@ def fit_batch(load: Callable[[int], Config], usual: tuple[int, int], images: int
     Args:
         load: Gives the config with a batch size.
         usual: The detector's batch on a CPU, and the largest on a GPU.
-        images: Training images that there are; a batch has at most a sixteenth of them.
+        images: Training images that there are; a batch has at most an eighth of them.
         size: Width and height of the images.
 
     Raises:
         InputError: Not even two images fit.
     """
     on_gpu = torch.cuda.is_available()
-    most = max(LEAST, min(usual[1] if on_gpu else usual[0], images // 16))
+    most = max(LEAST, min(usual[1] if on_gpu else usual[0], images // 8))
     most = 1 << (most.bit_length() - 1)
     if on_gpu:
         return _fit_gpu(load, most, size)

@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import InputError
 from .parts import Part
 
-ALIKE = 8  # of the 64 bits of a perceptual hash that may differ
+ALIKE = 10  # of the 64 bits of a perceptual hash that may differ
 FRACTION = 0.2  # to validate on
 FEW = 50  # images below which a split is next to nothing
 BLOCK = 4096
