@@ -29,6 +29,7 @@ def check_num_classes(config: Config, held: Held) -> None:
     panoptic = 'thing_classes' in held.dataset.metainfo
     if not isinstance(model, dict) or classes is None or panoptic or reads_names(config, held):
         return
+    model = {key: value for key, value in model.items() if key != 'reid'}  # a tracker's, whose classes are people
     different = [(kind, number) for kind, number in _numbers(config, model) if number != len(classes)]
     if held.split != 'train':
         different = [(kind, number) for kind, number in different if number > len(classes)]

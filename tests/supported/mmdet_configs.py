@@ -49,7 +49,14 @@ def choose(folder: Path) -> Path:
     """The config of a folder whose name promises the smallest model."""
     paths = [path for path in folder.rglob('*.py') if '__pycache__' not in path.parts and '_tta' not in path.name]
     paths.sort(key=lambda path: (bool(LARGE.search(path.name)), len(path.name), path.name))
-    return next((path for path in paths if 'model' in Config.fromfile(path)), paths[0])
+    return next((path for path in paths if _has_model(path)), paths[0])
+
+
+def _has_model(path: Path) -> bool:
+    try:
+        return 'model' in Config.fromfile(path)
+    except FileNotFoundError:  # MMDetection 3.3 has four whose bases aren't there
+        return False
 
 
 def shrink(node: object, language_model: str) -> None:

@@ -17,6 +17,7 @@ from tests.stock_configs import CONFIGS, check_stock_config
         'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
         'mask2former_vis/mask2former_r50_8xb2-8e_youtubevis2021.py',
         'qdtrack/qdtrack_faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain_test-mot17halfval.py',
+        'deepsort/deepsort_faster-rcnn_r50_fpn_8xb2-4e_mot17train_test-mot17test.py',  # people told apart
         'faster_rcnn/faster-rcnn_r50-caffe_fpn_ms-1x_coco-person.py',
         'fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py',  # proposals from a file
         'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py',  # images without boxes
