@@ -150,7 +150,11 @@ def _read(held: Held) -> None:
     except InputError:
         raise
     except Exception as error:  # a class of the user's can fail in any way
-        if held.file.is_file() and (isinstance(dataset, CocoDataset) or held.file.suffix == '.json'):
+        if (
+            not isinstance(error, ImportError)
+            and held.file.is_file()
+            and (isinstance(dataset, CocoDataset) or held.file.suffix == '.json')
+        ):
             explain_coco(held.file, held.split, held.split != 'train')
         reason = f'{type(error).__name__}: {" ".join(str(error).split()) or "no message"}'
         raise InputError(f'{held.split} data: {held.kind} cannot read {held.file}: {reason}') from error

@@ -48,7 +48,7 @@ ASSEMBLED = ('DeepSORT', 'StrongSORT', 'SORT', 'OCSORT')
 def choose(folder: Path) -> Path:
     """The config of a folder whose name promises the smallest model."""
     paths = [path for path in folder.rglob('*.py') if '__pycache__' not in path.parts and '_tta' not in path.name]
-    paths.sort(key=lambda path: (bool(LARGE.search(path.name)), len(path.name), path.name))
+    paths.sort(key=lambda path: (bool(LARGE.search(path.name)), path.name.startswith('d2_'), len(path.name), path.name))
     return next((path for path in paths if _has_model(path)), paths[0])
 
 
@@ -72,6 +72,8 @@ def shrink(node: object, language_model: str) -> None:
                 node[key] = min(value, 64)
             elif value == 'bert-base-uncased':
                 node[key] = language_model
+            elif value == 'MMSyncBN':  # which wants a process group
+                node[key] = 'BN'
             shrink(value, language_model)
     elif isinstance(node, (list, tuple)):
         for value in node:
@@ -119,15 +121,17 @@ def class_count(node: object) -> int:
     return min(found)
 
 
-def detection_inputs(model: dict, texts: list[str] | None = None) -> dict:
-    classes = class_count(model)
+def detection_inputs(model: dict, images: int = 2) -> dict:
+    texts = ['a cat . a dog .'] * images if 'language_model' in model else None
+    classes = 2 if texts else class_count(model)
+    side = 300 if 'SSDVGG' in str(model) else SIZE  # the VGG of SSD takes that size alone
     stride = 8 if 'semantic_head' in model.get('roi_head', {}) else 1  # HTC's labels are small
     data = demo_mm_inputs(
-        2,
-        (3, SIZE, SIZE),
-        num_items=[3, 4],
+        images,
+        (3, side, side),
+        num_items=[3, 4][:images],
         num_classes=max(classes, 2),
-        with_mask=True,
+        with_mask=model.type != 'RTMDet',  # whose assigner would take their centres
         with_semantic=True,
         sem_seg_output_strides=stride,
         use_box_type=True,
@@ -141,7 +145,7 @@ def detection_inputs(model: dict, texts: list[str] | None = None) -> dict:
         # a segmentation of things and stuff holds the instances; left at 255, which is ignored
         sample.gt_sem_seg.sem_seg = sample.gt_sem_seg.sem_seg.long() % classes
     if model.type == 'FastRCNN':
-        for sample, proposals in zip(data['data_samples'], demo_mm_proposals([(3, SIZE, SIZE)] * 2, 20)):
+        for sample, proposals in zip(data['data_samples'], demo_mm_proposals([(3, side, side)] * images, 20)):
             sample.proposals = proposals
     return data
 
@@ -149,25 +153,24 @@ def detection_inputs(model: dict, texts: list[str] | None = None) -> dict:
 def inputs(model: dict) -> tuple[object, object]:
     """What the model is trained with and what it predicts from."""
     if model.type == 'BaseReID':
-        samples = [ReIDDataSample().set_gt_label([i, i]) for i in range(2)]
-        data = dict(inputs=[torch.randint(0, 255, (2, 3, 256, 128), dtype=torch.uint8)] * 2, data_samples=samples)
+        samples = [ReIDDataSample().set_gt_label([0, 0, 1, 1])]
+        data = dict(inputs=[torch.randint(0, 255, (4, 3, 256, 128), dtype=torch.uint8)], data_samples=samples)
         return data, data
     if 'tracker' in model or model.type.startswith('Mask2FormerV'):
         options = dict(image_shapes=(3, SIZE, SIZE), num_classes=1, with_mask=True)
         if model.type == 'ByteTrack':
             return detection_inputs(model), demo_track_inputs(1, 1, **options)
         return demo_track_inputs(1, 2, key_frames_inds=[0], **options), demo_track_inputs(1, 2, **options)
-    texts = ['a cat . a dog .'] * 2 if 'language_model' in model else None
-    data = detection_inputs(model, texts)
+    data = detection_inputs(model)
     if 'semi_train_cfg' in model:
         branches = ('sup', 'unsup_teacher', 'unsup_student')
         parts = {branch: detection_inputs(model) for branch in branches}
         for part in parts.values():
             for sample in part['data_samples']:
-                sample.set_metainfo(dict(homography_matrix=np.eye(3)))
+                sample.set_metainfo(dict(homography_matrix=np.eye(3, dtype=np.float32)))
         training = {key: {branch: part[key] for branch, part in parts.items()} for key in ('inputs', 'data_samples')}
-        return training, data
-    return data, data
+        return training, detection_inputs(model, 1)
+    return data, detection_inputs(model, 1)
 
 
 def step(path: Path) -> dict:

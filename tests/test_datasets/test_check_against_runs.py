@@ -313,6 +313,19 @@ def test_a_data_set_of_the_users(data, kind, monkeypatch):
         refuses(own, "'circle' becomes label 0, 'square'", splits=('train',))
 
 
+class NeedsAPackage(CocoDataset):
+    """As LVIS's, whose images have no file_name."""
+
+    def load_data_list(self):
+        raise ImportError('Package lvis is not installed')
+
+
+def test_a_package_that_is_not_installed(data):
+    change(data, lambda content: content['images'][0].pop('file_name'), 'train')
+    part = Config(dict(train_dataloader=dict(dataset=dataset(data, 'train', kind=NeedsAPackage))))
+    refuses(part, 'NeedsAPackage cannot read', 'Package lvis is not installed', splits=('train',))
+
+
 def test_a_test_set_without_annotations(data):
     file = data / 'annotations/instances_val.json'
     content = json.loads(file.read_text())
