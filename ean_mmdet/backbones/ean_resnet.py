@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ..attention.ean import EAN
 from ..insertion import Position
 from ..insertion.attach import insert
-from ..insertion.fused_residual import ReLU, end_of_block
+from ..insertion.fused_residual import ReLU, end_of_block, prepare_end
 
 
 class FusedResidual:
@@ -38,20 +38,17 @@ class FusedResidual:
         """The last convolution, its norm, and the names of the plugins behind them."""
         raise NotImplementedError
 
-    def residual(self, x: Tensor) -> Tensor:
-        """The whole block."""
+    def forward(self, x: Tensor, checkpointed: bool = False) -> Tensor:
+        """(N, inplanes, H, W) → (N, planes · expansion, H / stride, W / stride)."""
+        if self.with_cp and x.requires_grad and not checkpointed:
+            return checkpoint(self.forward, x, True, use_reentrant=False)
         z = self.branch(x)
         identity = x if self.downsample is None else self.downsample(x)
         convolution, norm, plugins = self.last()
-        if not plugins:
-            return end_of_block(norm, z, identity, self.relu, convolution)
-        return self.relu(self.forward_plugin(norm(z), plugins) + identity)  # type: ignore[attr-defined]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inplanes, H, W) → (N, planes · expansion, H / stride, W / stride)."""
-        if self.with_cp and x.requires_grad:
-            return checkpoint(self.residual, x, use_reentrant=False)
-        return self.residual(x)
+        if plugins:
+            return self.relu(self.forward_plugin(norm(z), plugins) + identity)  # type: ignore[attr-defined]
+        along = end_of_block(norm, convolution, self.relu)
+        return self.relu(norm(z) + identity) if along is None else norm(z, residual=identity, **along)
 
 
 class EANBottleneck(FusedResidual, Bottleneck):
@@ -60,6 +57,7 @@ class EANBottleneck(FusedResidual, Bottleneck):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.relu = ReLU(inplace=True)
+        prepare_end(self.conv3)
 
     def branch(self, x: Tensor) -> Tensor:
         """Compute the output of the last convolution."""
@@ -91,6 +89,7 @@ class EANBasicBlock(FusedResidual, BasicBlock):
     def __init__(self, inplanes: int, planes: int, plugins: list[dict] | None = None, **kwargs) -> None:
         super().__init__(inplanes, planes, **kwargs)
         self.relu = ReLU(inplace=True)
+        prepare_end(self.conv2)
         plugins = plugins or []
         for plugin in plugins:
             if plugin['position'] not in self.positions:

@@ -19,18 +19,24 @@ from torch.utils.checkpoint import checkpoint
 
 from ..insertion import Position
 from ..insertion.attach import insert
-from ..insertion.fused_residual import end_of_block
+from ..insertion.fused_residual import end_of_block, prepare_end
 from .with_attention import gate_builder
 
 
 class LastDepthwise(ConvModule):
-    """The block's last depthwise convolution and its norm, which takes the addition along."""
+    """The block's last depthwise convolution and its norm, which takes the addition along. Arguments of the base."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        prepare_end(self.conv)
 
     def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
         """(N, C, H, W) → (N, C, H / stride, W / stride), with the identity added."""
         if identity is None:
             return super().forward(x)
-        return end_of_block(self.norm, self.conv(x), identity, None, self.conv)
+        norm, z = self.norm, self.conv(x)
+        along = end_of_block(norm, self.conv)
+        return norm(z) + identity if along is None else norm(z, residual=identity, **along)
 
 
 class SandglassBlock(BaseModule):
@@ -87,21 +93,15 @@ class SandglassBlock(BaseModule):
             x = self.depthwise1(x)
         return self.expand(self.reduce(x))
 
-    def project(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
-        """From the expansion to the block's output, with the identity added."""
+    def forward(self, x: Tensor, checkpointed: bool = False) -> Tensor:
+        """(N, in_channels, H, W) → (N, out_channels, H / stride, W / stride)."""
+        if self.with_cp and x.requires_grad and not checkpointed:
+            return checkpoint(self.forward, x, True, use_reentrant=False)
+        identity = x if self.with_shortcut else None
+        x = self.expansion(x)
         if self.depthwise2 is not None:
             return self.depthwise2(x, identity)
         return x if identity is None else x + identity
-
-    def block(self, x: Tensor) -> Tensor:
-        """The whole block."""
-        return self.project(self.expansion(x), x if self.with_shortcut else None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) → (N, out_channels, H / stride, W / stride)."""
-        if self.with_cp and x.requires_grad:
-            return checkpoint(self.block, x, use_reentrant=False)
-        return self.block(x)
 
 
 @MODELS.register_module()
@@ -250,10 +250,10 @@ class MobileNeXt(BaseModule):
         for index, stage in enumerate(self.stages):
             layer = getattr(self, stage)
             if index in self.expansion_indices:
-                # A stage's first block has no shortcut, so it is its expansion and its projection.
+                # A strided block has no shortcut, so behind its expansion there is but this convolution.
                 expansion = layer[0].expansion(x)
                 outs.append(expansion)
-                x = layer[1:](layer[0].project(expansion))
+                x = layer[1:](layer[0].depthwise2(expansion))
             else:
                 x = layer(x)
             if index in self.out_indices:

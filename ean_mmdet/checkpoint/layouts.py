@@ -16,8 +16,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .keep import calls
 
+# Blocks that compute otherwise than those that every other library's weights of the network are for, and how.
+OTHERWISE = {
+    'mmdet.models.backbones.res2net.Bottle2neck': "MMDetection's Res2Net doesn't pool the last part of its first block, "
+    "as timm's and MMPretrain's do; take MMPretrain's (type='mmpretrain.Res2Net')",
+}
 BACKBONE = 'backbone.'
 # What libraries call the convolution and norm on a block's shortcut.
 SHORTCUTS = {'downsample', 'shortcut', 'proj', 'identity', 'skip'}
@@ -30,6 +36,7 @@ class Match:
 
     Attributes:
         source: How its keys were matched, in words.
+        by_name: Whether they are the model's own.
         tensors: The checkpoint's tensors by the model's keys.
         skipped: The checkpoint's keys that are not loaded, unexpected or of another shape, each with the reason.
         missing: The model's keys that the checkpoint has nothing for.
@@ -42,6 +49,7 @@ class Match:
     """
 
     source: str
+    by_name: bool
     tensors: dict[str, Tensor]
     skipped: dict[str, str]
     missing: list[str]
@@ -58,6 +66,9 @@ def match(weights: dict[str, Tensor], model: nn.Module) -> Match:
     Args:
         weights: The checkpoint's, see :func:`.weights_in`.
         model: A backbone, or a detector or classifier.
+
+    Raises:
+        InputError: The weights are another library's, and the model computes otherwise with them.
     """
     own = model.state_dict()
     own_prefix, source_prefix = (
@@ -80,6 +91,10 @@ def match(weights: dict[str, Tensor], model: nn.Module) -> Match:
             found = ordered
             example = next(key for key in found if found[key] != key)
             source = f"another library's keys, by the order of layers ({found[example]} → {example}, …)"
+            for kind in dict.fromkeys(type(module) for module in part.modules()):
+                if reason := OTHERWISE.get(f'{kind.__module__}.{kind.__qualname__}'):
+                    raise InputError(f'the checkpoint is of the same layers as the model, but {reason}')
+            source += ". What no weight tells, as padding and the norms' eps, is as the config has it"
     by_name = all(key == origin for key, origin in found.items())
     found |= _attention(theirs, {key: ours[key] for key in ours if own_prefix + key in attention})
 
@@ -109,6 +124,7 @@ def match(weights: dict[str, Tensor], model: nn.Module) -> Match:
         problems.append(f'unexpected keys ({sample(strange)})')
     return Match(
         source=source + (", with the authors' EAN (weight norm 'rms')" if authors_ean else ''),
+        by_name=by_name,
         tensors=tensors,
         skipped=skipped,
         missing=[key for key in own if key not in tensors and not key.endswith(f'.{COUNTER}')],

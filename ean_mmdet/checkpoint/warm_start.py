@@ -108,6 +108,8 @@ def fit_weights(
     if strict:
         _check_whole_parts(found, weights, model, source)
     else:
+        if not found.by_name:
+            print_log(f'{source} has {found.source}', 'current')
         own = model.state_dict()
         rest = {key: weights[key] for key in found.skipped if key in weights}
         new = {key: own[key] for key, module in attention_keys(model).items() if module in declared.values()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import nn
 
 from ..attention.base import NotesHooks
 from .norm_attention import NormAttention
@@ -12,24 +14,35 @@ class ReLU(NotesHooks, nn.ReLU):
     """PyTorch's ReLU, which a block's end computes along unless it has hooks."""
 
 
-def end_of_block(
-    norm: nn.Module, z: Tensor, identity: Tensor, relu: nn.Module | None, convolution: nn.Module
-) -> Tensor:
-    """relu(norm(z) + identity).
+class Conv2d(NotesHooks, nn.Conv2d):
+    """PyTorch's convolution, over whose output a block's end is written unless it has hooks, which may have kept it."""
 
-    A norm with an EAN takes addition and ReLU along. Values, gradients and running statistics are the same.
+
+def prepare_end(convolution: nn.Module) -> None:
+    """Have a block's last convolution note its hooks, in place. One of another class than PyTorch's is left alone."""
+    if type(convolution) is nn.Conv2d:
+        convolution.__class__ = Conv2d
+
+
+def end_of_block(norm: nn.Module, convolution: nn.Module, relu: nn.Module | None = None) -> dict[str, Any] | None:
+    """What a block's last norm, with an EAN, is to be called with so that it takes addition and ReLU along.
+
+    Values, gradients and running statistics are the same.
 
     Args:
         norm: The block's last norm.
-        z: What the last convolution gave, shape (N, C, H, W).
-        identity: The residual, of its shape.
-        relu: The activation; None where there is none. One of another class than :class:`ReLU` is called.
-        convolution: The last convolution. Unless hooks may have kept ``z``, the result is written over it where no
+        convolution: The last convolution, see :func:`prepare_end`. The result is written over its output where no
             gradient is recorded.
+        relu: The activation; None where there is none.
+
+    Returns:
+        Keyword arguments of :class:`.NormAttention`, beside ``residual``; None where it can't take them along.
     """
-    if isinstance(norm, NormAttention) and not norm.hooked:
-        inplace = not convolution._forward_hooks
-        if relu is None or (type(relu) is ReLU and not relu.hooked):
-            return norm(z, residual=identity, activation=None if relu is None else 'relu', inplace=inplace)
-    y = norm(z) + identity
-    return y if relu is None else relu(y)
+    if (
+        not isinstance(norm, NormAttention)
+        or norm.hooked
+        or not (relu is None or (type(relu) is ReLU and not relu.hooked))
+    ):
+        return None
+    inplace = type(convolution) is Conv2d and not convolution.hooked
+    return dict(activation=None if relu is None else 'relu', inplace=inplace)

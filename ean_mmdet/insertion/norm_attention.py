@@ -34,6 +34,9 @@ from ..attention.base import NotesHooks
 from ..attention.ean import EAN
 from ..ops import batch_norm_gate
 
+# With this set, mmcv's ConvModule multiplies the norm into the convolution at each call, and passes the norm by.
+EFFICIENT = 'efficient_conv_bn_eval_forward'
+
 
 class Switch:
     """Attention module of a position, and whether it is used.
@@ -268,6 +271,8 @@ class Guard:
         if self.own is not None and block._modules.get(self.own) is not self.switch.module:
             self.take(block._modules.get(self.own))
         norm = find(block, self.path)
+        if block.__dict__.get(EFFICIENT) is not None:
+            setattr(block, EFFICIENT, None)
         if not isinstance(norm, NormAttention) or 'forward' in norm.__dict__ or self.behind is not None:
             self.mend(block, norm)
 

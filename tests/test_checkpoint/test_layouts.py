@@ -73,6 +73,10 @@ def deep(kind: str) -> dict:
         (lambda: TIMM('resnet50d'), deep('ResNetV1d')),
         (lambda: TIMM('seresnet50'), deep('SEResNet')),
         (lambda: TIMM('resnest50d'), deep('ResNeSt')),
+        (
+            lambda: TIMM('res2net50d'),
+            dict(deep('Res2Net'), scales=4, base_width=26, deep_stem=True, avg_down=True),
+        ),
     ],
 )
 def test_the_same_features(make, config):
@@ -128,6 +132,17 @@ def test_keys_that_are_sorted_by_letters():
 def test_another_network_is_refused(make):
     with pytest.raises(InputError):
         load_weights(MODELS.build(dict(type='mmdet.MobileNetV2')), make().state_dict())
+
+
+def test_the_same_weights_that_compute_otherwise_are_refused():
+    weights = TIMM('res2net50d').state_dict()
+    config = dict(type='mmdet.Res2Net', depth=50, scales=4, base_width=26)
+    for strict in (False, True):
+        with pytest.raises(InputError, match=r"MMDetection's Res2Net doesn't pool .*type='mmpretrain.Res2Net'"):
+            load_weights(MODELS.build(config), weights, strict=strict)
+    load_weights(MODELS.build(dict(config, type='mmpretrain.Res2Net', deep_stem=True, avg_down=True)), weights)
+    model = MODELS.build(config)
+    load_weights(model, model.state_dict())  # its own
 
 
 def layers(*names: str, **shapes) -> dict:

@@ -217,6 +217,32 @@ def test_a_norm_is_not_folded_past_the_attention():
         mmcv_fused(model)(images())
 
 
+@pytest.mark.parametrize('before', [True, False])
+def test_efficient_conv_bn_eval_does_not_pass_the_attention_by(before):
+    """mmcv's, an option of ConvModule that computes norm and convolution as one and skips the norm."""
+    bricks = pytest.importorskip('mmcv.cnn')
+    torch.manual_seed(0)
+    norm_cfg = dict(type='BN')
+    model = nn.Sequential(bricks.ConvModule(3, 16, 3, norm_cfg=norm_cfg, efficient_conv_bn_eval=before)).eval()
+    model[0].bn.running_mean.normal_()
+    plain = copy.deepcopy(model)
+    report = ean_mmdet.attach(model, 'EAN', at=r'0\.bn')
+    assert report.change < 1e-5
+    torch.testing.assert_close(model(images()), plain(images()))
+    model[0].turn_on_efficient_conv_bn_eval()
+    close(model)
+    assert model(images()).abs().max() < 1e-5
+
+
+def test_mmengines_efficient_conv_bn_eval_leaves_the_norm_with_attention():
+    efficient = pytest.importorskip('mmengine.model.efficient_conv_bn_eval')
+    model = attached()
+    expected = model(images()).detach()
+    efficient.turn_on_efficient_conv_bn_eval_for_single_model(model)
+    assert 'efficient_conv_bn_eval' in model.forward.__self__.code  # of the other norms
+    check(model, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_an_attention_module_that_is_replaced_is_the_one_that_runs():
     model = attached()
     model[1].bn2_attention = nn.Identity()

@@ -1,6 +1,6 @@
 """Attach attention to networks of torchvision, timm and MMPretrain, and see whether they compute what they did.
 
-    python docs/results/any_network/run.py [--weights FOLDER] [--out FOLDER] [--only TEXT]
+    python docs/results/any_network/run.py [--weights FOLDER] [--only TEXT]
 
 For each network with random weights, and statistics of three batches: the largest change of the output after attaching
 EAN, SE, ECA and CA, in shares of its largest value; whether a training step moves every α; and whether the network with
@@ -16,11 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import mmpretrain.models  # noqa: F401, which registers its backbones
 import timm
 import torch
 import torchvision
+from mmengine.registry import MODELS
 from torch import nn
 from torch.nn import functional
 
@@ -107,21 +111,21 @@ def pretrained(folder: Path) -> list[tuple[str, str, nn.Module]]:
     return found
 
 
-def networks(weights: Path | None):
+def networks(weights: Path | None, only: str):
+    """Library, name and network of each whose library and name contain ``only``."""
     if weights is not None:
-        yield from pretrained(weights)
-    for name in TORCHVISION:
-        yield 'torchvision', name, with_statistics(torchvision.models.get_model(name, weights=None))
-    for name in TIMM:
-        yield 'timm', name, with_statistics(timm.create_model(name))
-    try:
-        import mmpretrain.models  # noqa: F401
-        from mmengine.registry import MODELS
-    except ImportError:
-        return
+        yield from (found for found in pretrained(weights) if only in f'{found[0]} {found[1]}')
+    builders: list[tuple[str, str, Callable[[], nn.Module]]] = []
+    builders += [
+        ('torchvision', name, partial(torchvision.models.get_model, name, weights=None)) for name in TORCHVISION
+    ]
+    builders += [('timm', name, partial(timm.create_model, name)) for name in TIMM]
     for config in MMPRETRAIN:
         name = ' '.join([config['type'], *(str(value) for key, value in config.items() if key in ('depth', 'arch'))])
-        yield 'MMPretrain', name, with_statistics(MODELS.build({**config, 'type': f'mmpretrain.{config["type"]}'}))
+        builders.append(('MMPretrain', name, partial(MODELS.build, {**config, 'type': f'mmpretrain.{config["type"]}'})))
+    for library, name, build in builders:
+        if only in f'{library} {name}':
+            yield library, name, with_statistics(build())
 
 
 def with_statistics(model: nn.Module) -> nn.Module:
@@ -181,9 +185,7 @@ def main() -> None:
     print('| from | network | positions | the first | EAN | change: EAN | SE | ECA | CA | learns | loads |')
     print('| --- | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | --- | --- |')
     x, worst, count, start = torch.randn(2, 3, 64, 64), 0.0, 0, time.time()
-    for source, name, plain in networks(args.weights):
-        if args.only not in f'{source} {name}':
-            continue
+    for source, name, plain in networks(args.weights, args.only):
         plain.eval()
         expected, cells = outputs(plain, x), []
         for attention in ATTENTION:
