@@ -21,7 +21,7 @@ from .keep import calls
 
 # Blocks that compute otherwise than those that every other library's weights of the network are for, and how.
 OTHERWISE = {
-    'mmdet.models.backbones.res2net.Bottle2neck': "MMDetection's Res2Net doesn't pool the last part of its first block, "
+    'mmdet.models.backbones.res2net.Bottle2neck': "MMDetection's Res2Net doesn't pool a part of its first block, "
     "as timm's and MMPretrain's do; take MMPretrain's (type='mmpretrain.Res2Net')",
 }
 BACKBONE = 'backbone.'
@@ -217,11 +217,9 @@ def _as_called(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
 
 
 def attention_keys(model: nn.Module) -> dict[str, nn.Module]:
-    """The keys of a model's attention modules, which need not be those that their names suggest, and whose they are."""
-    names = {id(tensor): key for key, tensor in model.state_dict(keep_vars=True).items()}
-    gates = [module for module in model.modules() if hasattr(module, 'gate_layers')]
-    tensors = ((tensor, gate) for gate in gates for tensor in (*gate.parameters(), *gate.buffers()))
-    return {names[id(tensor)]: gate for tensor, gate in tensors if id(tensor) in names}
+    """The keys of a model's attention modules, and whose they are."""
+    gates = [(path, part) for path, part in model.named_modules(remove_duplicate=False) if hasattr(part, 'gate_layers')]
+    return {f'{path}.{key}': gate for path, gate in gates for key in gate.state_dict()}
 
 
 def _attention(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, str]:

@@ -195,9 +195,7 @@ def _keep(
     gates = {name: gate for name, gate in gates.items() if name not in unknown}
     report.scaled = scale_norms(planned, gates) if gates else {}
     state = planned.state_dict()
-    names = {id(tensor): key for key, tensor in planned.state_dict(keep_vars=True).items()}
-    tensors = [tensor for gate in gates.values() for tensor in (*gate.module.parameters(), *gate.module.buffers())]
-    report.gates = [names[id(tensor)] for tensor in tensors if id(tensor) in names]
+    report.gates = [f'{name}.{key}' for name, gate in gates.items() for key in gate.module.state_dict()]
     scaled = [f'{norm}.{parameter}' for norm in report.scaled for parameter in ('weight', 'bias')]
     report.weights.update({key: state[key] for key in (*scaled, *report.gates) if key in state})
 
@@ -211,24 +209,15 @@ def _new_modules(
         New modules that declare themselves gates; other new modules of the backbone, with None for a single weight; and
         the names of the gates that the checkpoint has.
     """
-    names = {id(tensor): key for key, tensor in model.state_dict(keep_vars=True).items()}
-
-    def keys_of(module: nn.Module) -> list[str]:
-        return [names[id(t)] for t in (*module.parameters(), *module.buffers()) if id(t) in names]
-
     missing = set(found.missing)
     declared: dict[str, nn.Module] = {}
     others: dict[str, nn.Module | None] = {}
     loaded: list[str] = []
     partial: list[str] = []
     covered: set[str] = set()
-    visited: set[nn.Module] = set()
 
     def visit(path: str, module: nn.Module) -> None:
-        if module in visited:
-            return
-        visited.add(module)
-        keys = [key for key in keys_of(module) if not key.endswith('num_batches_tracked')]
+        keys = [f'{path}.{key}' for key in module.state_dict() if not key.endswith('num_batches_tracked')]
         inside = keys[0].startswith(found.region) if keys else path.startswith(found.region)
         absent = [key for key in keys if key in missing]
         if hasattr(module, 'gate_layers') and inside:
@@ -250,7 +239,7 @@ def _new_modules(
         visit(child, submodule)
     rest = [key for key in found.missing if key not in covered and key.startswith(found.own_prefix)]
     others.update(dict.fromkeys(rest))
-    new = [path for path, module in declared.items() if keys_of(module)]
+    new = [path for path, module in declared.items() if module.state_dict()]
     if strict and (partial or (loaded and new)):
         incomplete = partial or new
         raise InputError(

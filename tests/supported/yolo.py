@@ -150,8 +150,9 @@ def main() -> None:
     print(f'RESULT {fuse_and_export(trained, torch.rand(1, 3, args.size, args.size), folder)}')
 
     found = {'trained on': metric(trainer.last)}
-    for form in ('torchscript', 'onnx'):  # ultralytics' own way out, and its own way to evaluate what came out
-        path = YOLO(trainer.last).export(format=form, imgsz=args.size, device='cpu', simplify=False)
+    # ultralytics' own way out, and its own way to evaluate what came out
+    for form, more in (('torchscript', {}), ('onnx', dict(simplify=False))):
+        path = YOLO(trainer.last).export(format=form, imgsz=args.size, device='cpu', **more)
         found[form] = metric(Path(path))
     print(f'RESULT mAP, mAP50: {found}')
     for form in ('torchscript', 'onnx'):

@@ -2,6 +2,8 @@
 
 import copy
 import sys
+import traceback
+from pathlib import Path
 
 import pytest
 import torch
@@ -266,6 +268,28 @@ def test_in_place_without_gradients(block_type):
     with torch.no_grad():
         torch.testing.assert_close(block(x), expected.detach())
     torch.testing.assert_close(*kept[-1], rtol=0, atol=0)
+
+
+@BLOCKS
+def test_from_a_block_to_the_kernel_there_are_few_calls(block_type, monkeypatch):
+    """Frames of this package on the stack; MobileNeXt's last convolution and norm are a module of the block, one more."""
+    if norm_gate_cpp.missing():
+        pytest.skip(norm_gate_cpp.missing())
+    block, _, _ = make_block(block_type)
+    block.float()
+    original, depths = norm_gate_cpp.forward, []
+
+    def forward(*args, **kwargs):
+        frames = [frame.filename for frame in traceback.extract_stack()]
+        depths.append(1 + sum('ean_mmdet' in Path(name).parts for name in frames))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(norm_gate_cpp, 'forward', forward)
+    with torch.no_grad():
+        block(torch.randn(2, 24, 9, 8))
+    block(torch.randn(2, 24, 9, 8))
+    more = block_type is SandglassBlock
+    assert depths[0] <= 8 + more and depths[1] <= 9 + more, depths
 
 
 @BLOCKS

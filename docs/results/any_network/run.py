@@ -137,7 +137,8 @@ def with_statistics(model: nn.Module) -> nn.Module:
         model.train()
         for _ in range(3):
             model(torch.randn(4, 3, 64, 64))
-    return model.eval()
+    model.eval()  # which returns nothing in MMPretrain
+    return model
 
 
 def outputs(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
