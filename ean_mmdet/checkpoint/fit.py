@@ -11,6 +11,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .reading import sample
 
 # A checkpoint that fills less of a model than this is one of another model.
 LEAST_SHARE = 0.1
@@ -65,11 +66,11 @@ class Fit:
         parts = []
         if self.mismatched:
             shapes = [f'{key} is {list(theirs)}, not {list(own)}' for key, (theirs, own) in self.mismatched.items()]
-            parts.append(f'{len(shapes)} of another shape ({_first(shapes, "; ")})')
+            parts.append(f'{len(shapes)} of another shape ({sample(shapes, 2)})')
         if self.missing:
-            parts.append(f'{len(self.missing)} missing ({_first(self.missing)})')
+            parts.append(f'{len(self.missing)} missing ({sample(self.missing)})')
         if self.unexpected:
-            parts.append(f'{len(self.unexpected)} unexpected ({_first(self.unexpected)})')
+            parts.append(f'{len(self.unexpected)} unexpected ({sample(self.unexpected)})')
         return ', '.join(parts)
 
 
@@ -125,8 +126,8 @@ def check_fit(model: nn.Module, weights: dict, source: str, whole: bool = False)
     if of_another or too_much or (whole and (fit.mismatched or fit.share < 0.9)):
         if fit.share == 0 and not fit.mismatched:
             raise InputError(
-                f'{source} has no weight in common with this {kind}. It has {_sample(weights)}; the model has '
-                f'{_sample(model.state_dict())}. Is it a checkpoint of another model, or of a backbone alone (for '
+                f'{source} has no weight in common with this {kind}. It has {sample(weights, 2)}; the model has '
+                f'{sample(model.state_dict(), 2)}. Is it a checkpoint of another model, or of a backbone alone (for '
                 f'which there is init_cfg)?'
             )
         raise InputError(
@@ -158,13 +159,3 @@ def check_finite(weights: dict, source: str) -> None:
             f'{source} has weights that are infinite or NaN ({key}): its run had diverged. Take an older checkpoint, '
             f'and a lower learning rate or clipped gradients'
         )
-
-
-def _sample(weights: dict) -> str:
-    keys = list(weights)
-    return ', '.join(keys[:2]) + (f' and {len(keys) - 2} more' if len(keys) > 2 else '') if keys else 'nothing'
-
-
-def _first(items, separator: str = ', ') -> str:
-    items = list(items)
-    return separator.join(items[:3]) + (', …' if len(items) > 3 else '')

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..errors import InputError
-from ..insertion import constant_map, positions, scale
+from ..insertion import Position, constant_map, positions, scale
 from ..insertion.keep_function import change, response, tolerance
+from ..insertion.norm_attention import Switch
 
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 # f(c · x) = c · f(x) for every c > 0
@@ -30,23 +32,6 @@ HOMOGENEOUS = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Dropout, nn.Drop
 
 class NotKeptError(InputError):
     """The network can't be made to compute what it did."""
-
-
-@dataclass
-class Gate:
-    """A module that stands in a network like attention.
-
-    Attributes:
-        module: The module.
-        channels: Channels of its input.
-        norms: Names of the norms whose output it gets. None is among them where something else made its input.
-        constant: What it multiplies every input by, None where that isn't one constant.
-    """
-
-    module: nn.Module
-    channels: int = 0
-    norms: set[str | None] = field(default_factory=set)
-    constant: float | None = None
 
 
 def calls(model: nn.Module, units: dict[str, nn.Module] | None = None) -> list[tuple[str, int]]:
@@ -79,33 +64,33 @@ def calls(model: nn.Module, units: dict[str, nn.Module] | None = None) -> list[t
     return called
 
 
-def examine(model: nn.Module, modules: dict[str, nn.Module]) -> dict[str, Gate]:
-    """Find the norm in front of each of these modules, and measure their maps.
+def standing(model: nn.Module, modules: dict[str, nn.Module]) -> list[Position]:
+    """Find where modules stand in a network like attention.
 
     Args:
         model: A backbone, or anything with ``extract_feat``.
         modules: The modules by name.
 
     Returns:
-        What was found, by name. A module that wasn't called with a feature map, as its first argument, is left out.
+        A position for each norm whose output one of the modules gets; its ``norm`` is ``''`` where something else made
+        the input. A module that wasn't called with a feature map, as its first argument, has none.
     """
-    gates: dict[str, Gate] = {}
     names = {module: name for name, module in modules.items()}
-    for place in positions(model):
-        module = place.switch.module
-        if module in names and place.switch.on:
-            gates.setdefault(names[module], Gate(module, place.channels)).norms.add(place.norm)
-    if rest := {name: module for name, module in modules.items() if name not in gates}:
-        parts = dict(model.named_modules())
-        called = calls(model, modules)
-        for index, (name, channels) in enumerate(called):
-            if name in rest and channels:
-                gate = gates.setdefault(name, Gate(rest[name], channels))
-                before = [earlier for earlier, _ in called[:index]]
-                gate.norms.add(_norm_before(before, parts, modules))
-    for gate in gates.values():
-        gate.constant = constant_map(gate.module, gate.channels)
-    return gates
+    inserted = [place for place in positions(model) if place.switch.on and place.switch.module in names]
+    found = [replace(place, attention=names[place.switch.module]) for place in inserted]
+    rest = modules.keys() - {place.attention for place in found}
+    parts, called = dict(model.named_modules()), calls(model, modules) if rest else []
+    for index, (name, channels) in enumerate(called):
+        if name in rest and channels:
+            norm = _norm_before([earlier for earlier, _ in called[:index]], parts, modules)
+            found.append(Position(norm or '', channels, attention=name, switch=Switch(modules[name])))
+    return found
+
+
+def constants(places: Sequence[Position]) -> dict[str, float | None]:
+    """Measure what each attention module multiplies every input by, by its name; None where that isn't one constant."""
+    channels = {str(place.attention): (place.switch.module, place.channels) for place in places}
+    return {name: constant_map(*arguments) for name, arguments in channels.items()}
 
 
 def _divide(constant: float):
@@ -122,36 +107,36 @@ def _norm_before(called: list[str], parts: dict[str, nn.Module], gates: dict[str
     return None
 
 
-def scale_norms(model: nn.Module, gates: dict[str, Gate]) -> dict[str, float]:
-    """Scale the norms in front of these gates by the inverse of the gates' constants.
+def scale_norms(model: nn.Module, places: Sequence[Position], maps: Mapping[str, float]) -> dict[str, float]:
+    """Scale the norms in front of attention modules by the inverse of the constants that these multiply with.
 
     Args:
-        model: The model that :func:`examine` saw.
-        gates: The gates by name, each with a constant.
+        model: The model that :func:`standing` saw.
+        places: The positions.
+        maps: The constant of each attention module, by its name.
 
     Returns:
         The factor of each norm that was scaled, by the norm's name.
 
     Raises:
-        NotKeptError: A gate has no norm in front of it, or the norm's output goes elsewhere too, so that the network
+        NotKeptError: A module has no norm in front of it, or the norm's output goes elsewhere too, so that the network
             wouldn't compute what it did. The model is left as it was.
     """
     factors: dict[str, float] = defaultdict(lambda: 1.0)
-    for name, gate in gates.items():
-        if gate.constant is None or gate.constant == 1:
-            continue
-        norms = [norm for norm in gate.norms if norm is not None]
-        if len(norms) < len(gate.norms):
+    gates = {str(place.attention): place.switch.module for place in places}
+    for name, norm in dict.fromkeys(
+        (str(place.attention), place.norm) for place in places if maps[str(place.attention)] != 1
+    ):
+        if not norm:
             raise NotKeptError(
-                f'{name} has no norm with weight and bias right in front of it to scale by {1 / gate.constant:g}: '
+                f'{name} has no norm with weight and bias right in front of it to scale by {1 / maps[name]:g}: '
                 f'there is none, or something other than an activation like ReLU stands between. Put the attention '
                 f'right after a norm'
             )
-        for norm in norms:
-            factors[norm] /= gate.constant
+        factors[norm] /= maps[name]
     with contextlib.ExitStack() as hooks:
-        for gate in gates.values():
-            hooks.callback(gate.module.register_forward_pre_hook(_divide(gate.constant or 1)).remove)
+        for name, gate in gates.items():
+            hooks.callback(gate.register_forward_pre_hook(_divide(maps[name])).remove)
         expected = response(model)
     if expected is None:
         raise NotKeptError(f'{type(model).__name__} takes no random image, on which to see what it computes')

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from ..errors import InputError
 from .keep import calls
+from .reading import inside, sample
 
 # Blocks that compute otherwise than those that every other library's weights of the network are for, and how.
 OTHERWISE = {
@@ -76,7 +76,7 @@ def match(weights: dict[str, Tensor], model: nn.Module) -> Match:
     )
     whole = own_prefix == source_prefix
     weights, authors_ean = _authors_ean(weights)
-    theirs, ours = _inside(weights, source_prefix), _inside(own, own_prefix)
+    theirs, ours = inside(weights, source_prefix), inside(own, own_prefix)
     attention = set(attention_keys(model))
     plain = {key: value for key, value in ours.items() if own_prefix + key not in attention}
 
@@ -250,13 +250,3 @@ def _authors_ean(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
             key = f'{module.removesuffix(".groupnorm")}.{parameter}'
         result[key] = value
     return result, bool(eans)
-
-
-def _inside(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def sample(keys: Iterable[str], most: int = 3) -> str:
-    """The first few keys, and how many more there are."""
-    keys = list(keys)
-    return ', '.join(keys[:most]) + (f' and {len(keys) - most} more' if len(keys) > most else '')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -43,8 +44,19 @@ def weights_in(content: object, source: str, prefix: str | None = None) -> dict[
     if not prefix:
         return tensors
     prefix = prefix if prefix.endswith('.') else f'{prefix}.'
-    inside = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-    if not inside:
+    found = inside(tensors, prefix)
+    if not found:
         tops = dict.fromkeys(f'{key.split(".", 1)[0]}.' for key in tensors if '.' in key)
         raise InputError(f'{source} has no key that starts with {prefix!r}; its keys start with {", ".join(tops)}')
-    return inside
+    return found
+
+
+def inside(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose keys begin with a prefix, without it."""
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def sample(keys: Iterable[str], most: int = 3) -> str:
+    """The first few keys, and how many more there are."""
+    keys = list(keys)
+    return ', '.join(keys[:most]) + (f' and {len(keys) - most} more' if len(keys) > most else '') or 'nothing'

@@ -15,10 +15,10 @@ from ..attention.ean import EAN
 from ..errors import InputError
 from ..insertion import zero_gate_layers
 from .fit import check_fit, unwrapped
-from .keep import Gate, NotKeptError, examine, scale_norms
-from .layouts import Match, attention_keys, match, sample
+from .keep import NotKeptError, constants, scale_norms, standing
+from .layouts import Match, attention_keys, match
 from .loaded import note_loaded
-from .reading import weights_in
+from .reading import sample, weights_in
 
 
 @dataclass
@@ -178,10 +178,11 @@ def _keep(
     candidates = {name: planned.get_submodule(name) for name in (*declared, *(key for key in others if others[key]))}
     for name in declared:
         zero_gate_layers(candidates[name])
-    gates = examine(planned, {} if report.loaded_gates else candidates)
-    unknown = [key for key in others if key not in gates or gates[key].constant is None]
+    places = standing(planned, {} if report.loaded_gates else candidates)
+    maps = constants(places)
+    unknown = [key for key in others if maps.get(key) is None]
     if strict and unknown:
-        silent = dict.fromkeys(type(others[key]).__name__ for key in unknown if key in gates)
+        silent = dict.fromkeys(type(others[key]).__name__ for key in unknown if key in maps)
         hint = (
             f'. If {" and ".join(silent)} is an attention module of your own, give its class gate_layers, see '
             f'docs/own_module.md'
@@ -191,11 +192,12 @@ def _keep(
             f"isn't attention with a constant map at its start, so the network would not compute what it did"
             f'{hint if silent else ""}'
         )
-    _check_gates(declared, gates)
-    gates = {name: gate for name, gate in gates.items() if name not in unknown}
-    report.scaled = scale_norms(planned, gates) if gates else {}
+    _check_maps(declared, maps)
+    constant = {name: value for name, value in maps.items() if value is not None}
+    new = [place for place in places if place.attention in constant]
+    report.scaled = scale_norms(planned, new, constant) if new else {}
     state = planned.state_dict()
-    report.gates = [f'{name}.{key}' for name, gate in gates.items() for key in gate.module.state_dict()]
+    report.gates = [f'{name}.{key}' for name in constant for key in candidates[name].state_dict()]
     scaled = [f'{norm}.{parameter}' for norm in report.scaled for parameter in ('weight', 'bias')]
     report.weights.update({key: state[key] for key in (*scaled, *report.gates) if key in state})
 
@@ -250,14 +252,14 @@ def _new_modules(
     return ({} if loaded or partial else declared), others, loaded
 
 
-def _check_gates(declared: dict[str, nn.Module], gates: dict[str, Gate]) -> None:
-    uncalled = [path for path in declared if path not in gates]
+def _check_maps(declared: dict[str, nn.Module], maps: dict[str, float | None]) -> None:
+    uncalled = [path for path in declared if path not in maps]
     if uncalled:
         raise NotKeptError(
             f'{sample(uncalled)}: not called as a module on a feature map when the network runs, so the norm in front '
             f'cannot be found'
         )
-    varying = [path for path in declared if gates[path].constant is None]
+    varying = [path for path in declared if maps[path] is None]
     if varying:
         kinds = ', '.join(dict.fromkeys(type(declared[path]).__name__ for path in varying))
         raise NotKeptError(

@@ -9,13 +9,13 @@ from typing import Any
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch import Tensor
 
 from ..checkpoint import check_finite, first_not_finite, fit_weights, moment, note_loaded, to_plain, weights_in
+from ..checkpoint.fit import unwrapped
 from ..errors import InputError
 from .frozen_attention import frozen_attention
 from .schedules import catch_up, schedule_changes
@@ -69,7 +69,7 @@ class SafeCheckpointHook(Hook):
         report = fit_weights(
             runner.model, weights, source, whole=runner._resume or not training, keep_function=self.keep_function
         )
-        note_loaded(_unwrapped(runner.model), report.match.tensors)
+        note_loaded(unwrapped(runner.model), report.match.tensors)
         self.loaded = dict(checkpoint=str(source), **moment(checkpoint))
         if not runner._resume:
             checkpoint['state_dict'] = report.weights
@@ -114,7 +114,7 @@ class SafeCheckpointHook(Hook):
             text = f'Nothing left to train: the run is at {done}, and train_cfg.{key} is {total}. To train on, set more'
             print_log(text, 'current', 30)
             return
-        line = frozen_attention(_unwrapped(runner.model), _groups(runner.optim_wrapper))
+        line = frozen_attention(unwrapped(runner.model), _groups(runner.optim_wrapper))
         if line:
             print_log(line, 'current', 30)
 
@@ -130,7 +130,7 @@ class SafeCheckpointHook(Hook):
         loss = float(loss.detach()) if isinstance(loss, Tensor) else loss
         if loss is None or math.isfinite(loss):
             return
-        key = first_not_finite(_unwrapped(runner.model).state_dict())
+        key = first_not_finite(unwrapped(runner.model).state_dict())
         if key is None:  # as with mixed precision, whose scaler leaves such a step out
             print_log(f'The loss of iteration {runner.iter + 1} is {loss}; the weights are finite', 'current', 30)
             return
@@ -145,10 +145,6 @@ class SafeCheckpointHook(Hook):
 def _groups(wrapper: Any) -> Iterator[dict]:
     for part in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
         yield from part.param_groups
-
-
-def _unwrapped(model: Any) -> Any:
-    return model.module if is_model_wrapper(model) else model
 
 
 def install_hooks() -> None:

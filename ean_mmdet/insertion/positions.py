@@ -156,7 +156,7 @@ def _in_block(block: nn.Module) -> list[str] | None:
     children = dict(block.named_children())
     if isinstance(block, CONTAINERS) or not children:
         return None
-    if 'branch2' in children:  # ShuffleNetV2
+    if 'branch2' in children and 'branch3' not in children:  # ShuffleNetV2, and not GoogLeNet's Inception
         branch, _ = _layers(children['branch2'])
         return [f'branch2.{branch[-1].last}'] if branch else None
     layers, norm_first = _layers(block)

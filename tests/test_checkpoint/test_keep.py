@@ -4,7 +4,7 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from ean_mmdet.attention import EAN
-from ean_mmdet.checkpoint.keep import examine, scale_norms
+from ean_mmdet.checkpoint.keep import constants, scale_norms, standing
 from ean_mmdet.errors import InputError
 from ean_mmdet.insertion import constant_map, zero_gate_layers
 from tests.test_checkpoint.networks import LastLayerSE, ParameterFreeGate, TwoLayerGate
@@ -114,8 +114,8 @@ class WithoutGate(nn.Module):
 
 
 def scaled(network: nn.Module) -> dict[str, float]:
-    gates = examine(network, {'gate': network.gate})
-    return scale_norms(network, gates)
+    places = standing(network, {'gate': network.gate})
+    return scale_norms(network, places, constants(places))
 
 
 @pytest.mark.parametrize(
@@ -233,4 +233,5 @@ def test_a_gate_that_is_a_hook_of_the_norm():
 def test_modules_that_are_not_called_are_left_out():
     network = Network(nn.BatchNorm2d(8))
     network.spare = EAN(8, groups=4)
-    assert examine(network, {'gate': network.gate, 'spare': network.spare}).keys() == {'gate'}
+    places = standing(network, {'gate': network.gate, 'spare': network.spare})
+    assert [(place.norm, place.attention) for place in places] == [('between.0', 'gate')]

@@ -9,6 +9,7 @@ from torch import nn
 
 import ean_mmdet
 from ean_mmdet.attention import EAN
+from ean_mmdet.insertion.positions import find_positions
 from tests.test_insertion.networks import BLOCKS, NORMS, images, network
 
 ATTENTION = [('EAN', {}), ('SE', dict(ratio=4)), ('ECA', {}), ('CA', dict(ratio=4)), ('CBAM', dict(ratio=4))]
@@ -157,6 +158,43 @@ def test_bad_arguments_leave_the_network_as_it_was(arguments, message):
 def test_a_network_without_known_blocks_says_so():
     with pytest.raises(ValueError, match=r"'auto' knows no position in Sequential.*name the modules.* as 0, 1"):
         ean_mmdet.attach(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
+
+
+@pytest.mark.parametrize(
+    ('library', 'name', 'number', 'first'),
+    [
+        ('torchvision', 'resnet50', 16, 'layer1.0.bn3'),
+        ('torchvision', 'resnext50_32x4d', 16, 'layer1.0.bn3'),
+        ('torchvision', 'wide_resnet50_2', 16, 'layer1.0.bn3'),
+        ('torchvision', 'regnet_x_400mf', 22, 'trunk_output.block1.block1-0.f.c.1'),
+        ('torchvision', 'mobilenet_v2', 16, 'features.2.conv.0.1'),
+        ('torchvision', 'mobilenet_v3_large', 14, 'features.2.block.0.1'),
+        ('torchvision', 'efficientnet_b0', 15, 'features.2.0.block.0.1'),
+        ('torchvision', 'efficientnet_v2_s', 38, 'features.2.0.block.0.1'),
+        ('torchvision', 'shufflenet_v2_x1_0', 16, 'stage2.0.branch2.6'),
+        ('torchvision', 'densenet121', 58, 'features.denseblock1.denselayer1.conv2'),
+        ('torchvision', 'vgg11', 8, 'features.0'),
+        ('torchvision', 'vgg11_bn', 8, 'features.1'),
+        ('timm', 'resnetv2_50', 16, 'stages.0.blocks.0.conv3'),
+        ('timm', 'mobilenetv2_100', 16, 'blocks.1.0.bn1'),
+        ('timm', 'darknet53', 23, 'stages.0.blocks.0.conv2.bn'),
+        ('timm', 'cspdarknet53', 23, 'stages.0.blocks.0.conv2.bn'),
+        ('torchvision', 'googlenet', None, "'auto' knows no position in GoogLeNet"),
+        ('torchvision', 'convnext_tiny', None, 'the blocks of ConvNeXt have no norm behind their last layer'),
+        ('timm', 'convnextv2_atto', None, 'the blocks of ConvNeXt have no norm behind their last layer'),
+    ],
+)
+def test_auto_knows_the_blocks_of_libraries(library, name, number, first):
+    module = pytest.importorskip(library)
+    build = module.create_model if library == 'timm' else module.models.get_model
+    with torch.device('cpu' if 'regnet' in name else 'meta'):  # which computes its widths
+        model = build(name)
+    if number is None:
+        with pytest.raises(ValueError, match=first):
+            find_positions(model, 'auto', 'attach')
+        return
+    found = find_positions(model, 'auto', 'attach')
+    assert (len(found), found[0].norm) == (number, first)
 
 
 def test_in_another_precision_and_without_an_image():
