@@ -37,6 +37,8 @@ def gate(
     dtype = arithmetic_type(z)
     vectors, norm = ready(vectors, dtype), ready(norm, dtype)
     if torch.compiler.is_compiling() or _watched(z) or not z.numel():
+        if torch.onnx.is_in_onnx_export():  # by whatever exporter, which knows PyTorch's own operators alone
+            return norm_gate_eager.forward(z, vectors, eps, residual, relu, norm)[0], None
         y, _, batch = _gate(z, *vectors, eps, residual, relu, *norm)
         return y, batch
     if torch._C._are_functorch_transforms_active():  # autograd's functions know nothing of torch.func
@@ -142,7 +144,9 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *arguments):
-        output = _forward(*arguments)
+        z, *vectors, eps, residual, relu = arguments[:9]
+        z, residual = _laid_out(z, z, residual)
+        output = backend(z).forward(z, Vectors(*vectors), eps, residual, relu, BatchNorm(*arguments[9:]))
         _save(ctx, arguments, output)
         return output
 

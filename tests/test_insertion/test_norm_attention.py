@@ -151,6 +151,18 @@ def test_compiles_without_a_graph_break_and_exports(kind):
     torch.compiler.reset()
 
 
+@pytest.mark.parametrize('dynamo', [False, True])
+def test_exports_to_onnx_by_pytorchs_own_exporters(dynamo, tmp_path):
+    """As Ultralytics and timm do it: standard operators alone."""
+    runtime = pytest.importorskip('onnxruntime')
+    model = attached('yolo')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.onnx.export(model, (images(),), str(tmp_path / 'model.onnx'), dynamo=dynamo, input_names=['image'])
+    (actual,) = runtime.InferenceSession(str(tmp_path / 'model.onnx')).run(None, dict(image=images().numpy()))
+    torch.testing.assert_close(torch.from_numpy(actual), model(images()).detach(), rtol=1e-4, atol=1e-4)
+
+
 def test_distributed_data_parallel(tmp_path):
     model = network()
     ean_mmdet.attach(model, 'SE', ratio=4)
