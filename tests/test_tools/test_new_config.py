@@ -1,6 +1,7 @@
 """tools/new_config.py as a user runs it: real processes, from a folder to a config and to a page."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -43,12 +44,23 @@ def test_what_is_wrong_is_a_line(data, tmp_path, run_tool):
 
 
 @pytest.mark.slow
-def test_from_a_folder_to_a_page(data, tmp_path, run_tool):
-    options = ('--input-size', 64, '--batch-size', 2, '--iterations', 4, '--no-rehearsal', '--train')
-    text = run_tool(
-        'new_config.py', data, '--out', tmp_path / 'mine.py', '--work-dir', tmp_path / 'run', *options
-    ).stdout  # fmt: skip
-    assert 'Done' in text
-    assert (tmp_path / 'run/iter_4.pth').is_file()
-    page = (tmp_path / 'run/report.html').read_text()
+def test_the_commands_that_come_next_lead_to_a_page(data, tmp_path, run_tool):
+    out, run_dir = tmp_path / 'mine.py', tmp_path / 'run'
+    options = ('--input-size', 64, '--batch-size', 2, '--iterations', 4, '--no-rehearsal', '--work-dir', run_dir)
+    text = run_tool('new_config.py', data, '--out', out, *options).stdout
+    for line in text.splitlines():
+        if line.strip().startswith('python tools/'):
+            name, *arguments = shlex.split(line.strip().removeprefix('python tools/'))
+            run_tool(name, *arguments)
+    assert (run_dir / 'iter_4.pth').is_file()
+    page = (run_dir / 'report.html').read_text()
     assert 'mAP' in page and 'circle' in page
+
+
+@pytest.mark.slow
+def test_train_ends_where_a_step_fails(data, tmp_path, run_tool):
+    (tmp_path / 'no.pth').write_text('no checkpoint')
+    options = ('--from', tmp_path / 'no.pth', '--no-rehearsal', '--train', '--work-dir', tmp_path / 'run')
+    result = run_tool('new_config.py', data, '--out', tmp_path / 'mine.py', *options, check=False)
+    assert result.returncode and 'no.pth' in result.stderr
+    assert 'Train failed; its output is above.' in result.stdout and 'Evaluate' not in result.stdout
