@@ -54,9 +54,10 @@ def test_a_learning_rate_is_chosen_on_held_out_training_images(compared):
     _, work, result = compared
     assert re.search(r'none\s*│\s*0\.004 │\s*0\.\d+ │ chosen', result.stdout)
     pilot = Config.fromfile(work / 'rates/none_lr0.004.py')
-    assert pilot.train_dataloader.dataset.dataset.part == 'train' and pilot.test_dataloader.dataset.part == 'held_out'
+    held_out = pilot.test_dataloader.dataset
+    assert (pilot.train_dataloader.dataset.dataset.part, held_out.part) == ('train', 'held_out')
     tested = {entry['image_id'] for entry in json.loads((work / 'rates/none_lr0.004/predictions.json').read_text())}
-    trained = json.loads((Path(pilot.data_root) / 'annotations/instances_train.json').read_text())['images']
+    trained = json.loads(Path(held_out.dataset.data_root, held_out.dataset.ann_file).read_text())['images']
     assert len(tested) == round(0.1 * len(trained)) and tested < {entry['id'] for entry in trained}
     assert all(Config.fromfile(work / f'{name}/seed0.py').optim_wrapper.optimizer.lr == 0.004
                for name in ('none', 'EAN_groups8'))  # fmt: skip
