@@ -182,7 +182,8 @@ def step(path: Path) -> dict:
     if 'model' not in config:
         return dict(train='no model: bases of other configs', predict='–')
     init_default_scope('mmdet')
-    MessageHub.get_instance('check').update_info('iter', 0)  # a runner's, which YOLOX asks
+    for count in ('iter', 'epoch'):  # a runner's, which YOLOX and TOOD ask
+        MessageHub.get_instance('check').update_info(count, 0)
     with tempfile.TemporaryDirectory() as folder:
         language = random_bert(Path(folder)) if 'language_model' in config.model else ''
         shrink(config.model, language)
