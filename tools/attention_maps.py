@@ -17,7 +17,7 @@ from ean_mmdet.analysis.attention_maps import (
     write_overlays,
     write_picture,
 )
-from ean_mmdet.checkpoint import load_whole
+from ean_mmdet.checkpoint import load_complete
 from ean_mmdet.datasets import check_data
 from ean_mmdet.datasets.pipeline import preprocess, read_image
 from ean_mmdet.errors import InputError
@@ -70,7 +70,7 @@ def main() -> None:
         if not args.no_check:
             check_data(config, ('test',))
         runner = engine.build_runner(config)
-        load_whole(runner.model, args.checkpoint)
+        load_complete(runner.model, args.checkpoint)
         model = runner.model.eval()
         eans(model, args.eans)
         loader = runner.build_dataloader(config.test_dataloader, seed=runner.seed)

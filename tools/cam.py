@@ -11,7 +11,7 @@ from rich.progress import track
 
 from ean_mmdet import engine
 from ean_mmdet.analysis.cam import METHODS, activation, check_target, default_layers, find_layers, write_picture
-from ean_mmdet.checkpoint import load_whole
+from ean_mmdet.checkpoint import load_complete
 from ean_mmdet.datasets import config_classes
 from ean_mmdet.datasets.pipeline import preprocess, read_image
 from ean_mmdet.engine import build_model
@@ -84,7 +84,7 @@ def main() -> None:
             classes = config_classes(config)
             check_target(args.target, classes)
             model = build_model(config)
-            load_whole(model, checkpoint)
+            load_complete(model, checkpoint)
             model.to(args.device)
             find_layers(model, args.layer or default_layers(model))
             networks.append((config, model, classes))

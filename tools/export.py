@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from ean_mmdet import engine
-from ean_mmdet.checkpoint import load_whole, moment
+from ean_mmdet.checkpoint import load_complete, moment
 from ean_mmdet.datasets import config_classes
 from ean_mmdet.deploy import export_onnx, export_torch, to_deploy
 from ean_mmdet.deploy.int8 import MODES, calibration_images, calibration_inputs, quantize
@@ -72,7 +72,7 @@ def main() -> None:
         config = engine.load_config(args.config, args.cfg_options)
         size = tuple(args.shape) if args.shape else input_shape(config)
         model = build_model(config)
-        content = load_whole(model, args.checkpoint)
+        content = load_complete(model, args.checkpoint)
         print(f'writing {out}', flush=True)
         graph = to_deploy(model, args.raw)
         divisor = None if args.shape else size_divisor(config, model)

@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import nn
 
 from ean_mmdet import engine
-from ean_mmdet.checkpoint import load_whole, moment
+from ean_mmdet.checkpoint import load_complete, moment
 from ean_mmdet.datasets.config_parts import config_metainfo, datasets_of, scope_of
 from ean_mmdet.datasets.pipeline import read_image
 from ean_mmdet.errors import InputError
@@ -47,7 +47,7 @@ def load_model(config: Config, source: str, device: str) -> nn.Module:
     model = revert_sync_batchnorm(engine.build_model(config))
     if not isinstance(model, BaseDetector):
         raise InputError(f'the model of the config, {type(model).__name__}, is no detector')
-    checkpoint = load_whole(model, source)
+    checkpoint = load_complete(model, source)
     meta = checkpoint.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     if not isinstance(meta, dict) or 'classes' not in {key.lower() for key in meta}:

@@ -17,15 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..errors import InputError
 from ..insertion import Position, constant_map, positions, scale
 from ..insertion.keep_function import change, response, tolerance
 from ..insertion.norm_attention import Switch
+from ..insertion.positions import NORMS
 
-NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 # f(c · x) = c · f(x) for every c > 0
 HOMOGENEOUS = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Dropout, nn.Dropout2d)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from ..errors import InputError
-from .fit import check_finite
+from .compatibility import check_finite
 from .reading import weights_in
 from .safe_load import load_local
 

@@ -60,7 +60,7 @@ class Match:
     authors_ean: bool
 
 
-def match(weights: dict[str, Tensor], model: nn.Module) -> Match:
+def match_weights(weights: dict[str, Tensor], model: nn.Module) -> Match:
     """Find the parameter or buffer of a model that each weight of a checkpoint is for.
 
     Args:

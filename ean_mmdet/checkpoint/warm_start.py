@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ..attention.ean import EAN
 from ..errors import InputError
 from ..insertion import zero_gate_layers
-from .fit import check_fit, unwrapped
+from .compatibility import check_compatibility, unwrapped
 from .keep import NotKeptError, constants, scale_norms, standing
-from .layouts import Match, attention_keys, match
+from .layouts import Match, attention_keys, match_weights
 from .loaded import note_loaded
 from .reading import sample, weights_in
 
@@ -64,7 +64,7 @@ def load_weights(
     model: nn.Module,
     weights: dict[str, Tensor],
     source: str = 'the checkpoint',
-    whole: bool = False,
+    complete: bool = False,
     strict: bool = False,
     keep_function: bool = True,
 ) -> Report:
@@ -79,7 +79,7 @@ def load_weights(
         model: The network, its attention at its initial values: a backbone, or a detector or classifier.
         weights: The checkpoint's, see :func:`.weights_in`.
         source: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
-        whole: Whether the model is used as it is, to evaluate or predict, see :func:`.check_fit`. Defaults to False.
+        complete: Whether the model is used as it is, to evaluate or predict, see :func:`.check_compatibility`. Defaults to False.
         strict: Whether it is an error, and not a line in the log, if the checkpoint lacks a part of the backbone, or if
             the network can't be made to compute what it did. Defaults to False.
         keep_function: Whether to scale. Defaults to True.
@@ -87,23 +87,23 @@ def load_weights(
     Raises:
         InputError: Then the model is as it was. The checkpoint is of another network; or, with ``strict``, see there.
     """
-    report = fit_weights(model, weights, source, whole, strict, keep_function)
+    report = adapt_weights(model, weights, source, complete, strict, keep_function)
     unwrapped(model).load_state_dict(report.weights, strict=False)
     note_loaded(unwrapped(model), report.match.tensors)
     return report
 
 
-def fit_weights(
+def adapt_weights(
     model: nn.Module,
     weights: dict[str, Tensor],
     source: str = 'the checkpoint',
-    whole: bool = False,
+    complete: bool = False,
     strict: bool = False,
     keep_function: bool = True,
 ) -> Report:
     """Make weights those that :func:`load_weights` loads, without loading them. Its arguments and errors."""
     model = unwrapped(model)
-    found = match(weights, model)
+    found = match_weights(weights, model)
     declared, others, loaded = _new_modules(model, found, source, strict)
     if strict:
         _check_whole_parts(found, weights, model, source)
@@ -113,7 +113,7 @@ def fit_weights(
         own = model.state_dict()
         rest = {key: weights[key] for key in found.skipped if key in weights}
         new = {key: own[key] for key, module in attention_keys(model).items() if module in declared.values()}
-        check_fit(model, {**rest, **new, **found.tensors}, source, whole)
+        check_compatibility(model, {**rest, **new, **found.tensors}, source, complete)
         for key in [key for key, tensor in found.tensors.items() if tensor.shape != own[key].shape]:
             del found.tensors[key]
             found.missing.append(key)
@@ -139,14 +139,14 @@ def fit_weights(
     return report
 
 
-def load_whole(model: nn.Module, source: str) -> dict:
+def load_complete(model: nn.Module, source: str) -> dict:
     """Load a checkpoint into the model that it is of, and return its content.
 
     Raises:
-        InputError: It can't be loaded, or is another model's, see :func:`.check_fit`.
+        InputError: It can't be loaded, or is another model's, see :func:`.check_compatibility`.
     """
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
-    load_weights(model, weights_in(checkpoint, source), source, whole=True)
+    load_weights(model, weights_in(checkpoint, source), source, complete=True)
     return checkpoint
 
 

@@ -19,7 +19,7 @@ from ..palette import COLOURS
 from ..table import Table
 from .bootstrap import ACCURACIES, Interval, draw_images, interval, resampler
 from .classification import read_classified
-from .matching import match
+from .matching import match_detections
 from .results import config_truth, read_detections
 from .runs import read_run
 from .trials import Trial
@@ -236,7 +236,7 @@ def compare_trials(
             number = len(results.truth)
         else:
             truth = truth or config_truth(trial.config)
-            results = match(read_detections(trial.predictions, truth))
+            results = match_detections(read_detections(trial.predictions, truth))
             number = len(truth.ids)
         resample = resampler(results, metric)
         if resample is None:

@@ -106,7 +106,7 @@ class Matches:
         return found
 
 
-def match(detections: Detections, most: int = MOST) -> Matches:
+def match_detections(detections: Detections, most: int = MOST) -> Matches:
     """Match each image's detections of a class, the best first, with the object of it that each overlaps the most.
 
     Args:

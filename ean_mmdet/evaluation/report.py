@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from ..analysis.cam import activation, overlay
 from ..analysis.complexity import count_model
-from ..checkpoint import latest_checkpoint, load_whole
+from ..checkpoint import latest_checkpoint, load_complete
 from ..datasets.config_parts import is_classifier
 from ..datasets.pipeline import preprocess, read_image
 from ..engine import build_model, check_buildable, load_config
@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..table import Table
 from .classification import Classified, read_classified
 from .curves import plot_curves
-from .matching import Matches, class_precisions, confusion, match, mistakes
+from .matching import Matches, class_precisions, confusion, match_detections, mistakes
 from .page import Section, page
 from .pictures import bars, confusion_figure, figure_url, image_url, precision_figure, side_by_side
 from .results import Truth, config_truth, read_detections, read_info, tested_shape
@@ -146,7 +146,7 @@ def report_results(
 
 
 def _detector(name: str, run: Run | None, file: Path, truth: Truth) -> Subject:
-    matches = match(read_detections(file, truth))
+    matches = match_detections(read_detections(file, truth))
     return Subject(name, run, matches, class_precisions(matches))
 
 
@@ -391,7 +391,7 @@ def _maps(run: Run, matches: Matches, settings: Settings, tested: str | None) ->
     detections, shown = matches.detections, []
     try:
         model: Any = build_model(run.config)
-        load_whole(model, checkpoint)
+        load_complete(model, checkpoint)
         sure = np.unique(detections.images[detections.scores >= settings.score])
         for number in sure[: settings.maps].tolist():
             path = detections.truth.paths[number]

@@ -14,8 +14,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch import Tensor
 
-from ..checkpoint import check_finite, first_not_finite, fit_weights, moment, note_loaded, to_plain, weights_in
-from ..checkpoint.fit import unwrapped
+from ..checkpoint import adapt_weights, check_finite, first_not_finite, moment, note_loaded, to_plain, weights_in
+from ..checkpoint.compatibility import unwrapped
 from ..errors import InputError
 from .frozen_attention import frozen_attention
 from .schedules import catch_up, schedule_changes
@@ -66,8 +66,8 @@ class SafeCheckpointHook(Hook):
         source = runner._load_from or 'the checkpoint'
         training = isinstance(runner._train_loop, BaseLoop)  # a config until training begins
         weights = weights_in(checkpoint, source)
-        report = fit_weights(
-            runner.model, weights, source, whole=runner._resume or not training, keep_function=self.keep_function
+        report = adapt_weights(
+            runner.model, weights, source, complete=runner._resume or not training, keep_function=self.keep_function
         )
         note_loaded(unwrapped(runner.model), report.match.tensors)
         self.loaded = dict(checkpoint=str(source), **moment(checkpoint))

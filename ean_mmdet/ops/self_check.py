@@ -29,7 +29,7 @@ from .fold import Vectors
 
 # Largest difference over the largest value: a few roundings of the type.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-NORMS = ('none', 'evaluation', 'training')
+NORM_KINDS = ('none', 'evaluation', 'training')
 
 
 class Variant(NamedTuple):
@@ -54,7 +54,7 @@ class Variant(NamedTuple):
 
 def variants() -> Iterator[Variant]:
     """Every variant that a network can ask for."""
-    types = product(('forward', 'backward'), TOLERANCES, (False, True), NORMS, (False, True), (False, True))
+    types = product(('forward', 'backward'), TOLERANCES, (False, True), NORM_KINDS, (False, True), (False, True))
     for variant in (Variant(*values) for values in types):
         # without a ReLU the residual's gradient is the output's, and no kernel writes it
         if variant.direction == 'forward' or variant.relu or not variant.residual:
@@ -95,7 +95,7 @@ class Checked:
         return implementation.backward(grad, z, y, moments, vectors, eps, dresidual, norm)
 
     def _trusts(self, direction: str, z: Tensor, residual: bool, relu: bool, norm: BatchNorm) -> bool:
-        kind = NORMS[norm.present + norm.training]
+        kind = NORM_KINDS[norm.present + norm.training]
         variant = Variant(direction, z.dtype, not z.is_contiguous(), kind, residual, relu)
         trusted = self._trusted.get((z.device, variant))
         if trusted is None:

@@ -79,7 +79,7 @@ def _published(config: str) -> str | None:
 
 
 def _can_be_had(url: str) -> bool:
-    """Whether a file is in torch.hub's folder, or its server has it."""
+    """Tell whether a file is in torch.hub's folder, or its server has it."""
     if Path(torch.hub.get_dir(), 'checkpoints', url.rpartition('/')[2]).is_file():
         return True
     try:

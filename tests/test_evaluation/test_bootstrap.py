@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from ean_mmdet.evaluation.bootstrap import draw_images, interval, mean_precisions
-from ean_mmdet.evaluation.matching import Detections, class_precisions, match
+from ean_mmdet.evaluation.matching import Detections, class_precisions, match_detections
 
 from .test_matching import random_images
 
@@ -38,13 +38,13 @@ def test_an_image_that_counts_twice_is_there_twice(seed):
     d = replace(d, scores=np.random.default_rng(seed).permutation(len(d.scores)) / len(d.scores))  # no equal ones
     order = np.lexsort((-d.scores, d.images))
     d = replace(d, scores=d.scores[order], boxes=d.boxes[order], labels=d.labels[order])
-    matches = match(d)
+    matches = match_detections(d)
     draws = draw_images(20, 5, seed)
     assert (draws.sum(1) == 20).all() and (draws == 0).any() and (draws > 1).any()
     for thresholds in (slice(None), slice(0, 1)):
         ours = mean_precisions(matches, np.concatenate([np.ones((1, 20), int), draws]), thresholds)
         for weights, value in zip([[1] * 20, *draws.tolist()], ours):
-            expected = np.nanmean(class_precisions(match(repeated(d, weights)))[:, thresholds])
+            expected = np.nanmean(class_precisions(match_detections(repeated(d, weights)))[:, thresholds])
             # copies are found at the same score, so that a point of the curve is one step and not several
             assert value == pytest.approx(expected, abs=0.02)
     assert ours[0] == pytest.approx(np.nanmean(class_precisions(matches)[:, :1]), abs=1e-6)

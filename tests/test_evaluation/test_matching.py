@@ -11,7 +11,7 @@ from mmdet.evaluation.metrics import CocoMetric
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ean_mmdet.evaluation.matching import Detections, Truth, class_precisions, confusion, match, mistakes
+from ean_mmdet.evaluation.matching import Detections, Truth, class_precisions, confusion, match_detections, mistakes
 from ean_mmdet.evaluation.report import KINDS
 
 
@@ -84,16 +84,16 @@ def test_the_table_of_a_test_counts_more_detections():
     """As the note beside the report's table says; MMDetection's is of the last of its ``proposal_nums``."""
     detections, numbers = random_images(0), (100, 300, 1000)
     assert inspect.signature(CocoMetric).parameters['proposal_nums'].default == numbers
-    table, ours = coco_precisions(detections, numbers), class_precisions(match(detections))
+    table, ours = coco_precisions(detections, numbers), class_precisions(match_detections(detections))
     assert 0 < abs(table - ours).max() < 0.03
-    np.testing.assert_array_equal(class_precisions(match(detections, 1000)), table)
+    np.testing.assert_array_equal(class_precisions(match_detections(detections, 1000)), table)
 
 
 @pytest.mark.parametrize('seed', range(4))
 def test_average_precision_is_cocos(seed):
     detections = random_images(seed)
     assert seed or (detections.boxes[:, 2:] < 0).any()  # whose area is negative: they don't count
-    ours, theirs = class_precisions(match(detections)), coco_precisions(detections)
+    ours, theirs = class_precisions(match_detections(detections)), coco_precisions(detections)
     assert 0.1 < theirs.mean() < 0.9
     np.testing.assert_array_equal(ours, theirs)
 
@@ -107,22 +107,22 @@ def test_each_match_is_cocos(seed):
         if entry and entry['aRng'] == [0, 1e10] and entry['dtIds']:
             objects = np.where(entry['dtIgnore'], -2, entry['dtMatches'] - 1)
             expected[np.array(entry['dtIds']) - 1] = objects.T
-    np.testing.assert_array_equal(match(detections).objects, expected)
+    np.testing.assert_array_equal(match_detections(detections).objects, expected)
 
 
 def test_nothing_found_and_nothing_to_find():
-    nothing = match(columns([([], [], [], [], [], [])], 2))
+    nothing = match_detections(columns([([], [], [], [], [], [])], 2))
     assert np.isnan(class_precisions(nothing)).all() and not confusion(nothing).any()
     assert not kinds(nothing)[1] and not mistakes(nothing, 0.3).any()
     box = [0, 0, 10, 10]
-    useless = match(columns([([box], [0.9], [1], [], [], [])], 2))
+    useless = match_detections(columns([([box], [0.9], [1], [], [], [])], 2))
     assert confusion(useless)[2, 1] == 1 and kinds(useless)[1] == {'Bkg': 1}
-    missed = match(columns([([], [], [], [box], [0], [False])], 2))
+    missed = match_detections(columns([([], [], [], [box], [0], [False])], 2))
     assert class_precisions(missed)[0].tolist() == [0] * 10 and mistakes(missed, 0.3).tolist() == [[0, 0, 1]]
 
 
 def image(boxes, scores, labels, true_boxes, true_labels):
-    return match(columns([(boxes, scores, labels, true_boxes, true_labels, [False] * len(true_labels))], 2))
+    return match_detections(columns([(boxes, scores, labels, true_boxes, true_labels, [False] * len(true_labels))], 2))
 
 
 def kinds(matches):
@@ -178,6 +178,6 @@ def test_a_right_detection_keeps_its_object_from_a_surer_one_of_another_class():
 
 def test_confusion_says_nothing_of_what_is_on_a_crowd():
     box = [0, 0, 10, 10]
-    example = match(columns([([box, box], [0.9, 0.8], [0, 1], [box], [0], [True])], 2))
+    example = match_detections(columns([([box, box], [0.9, 0.8], [0, 1], [box], [0], [True])], 2))
     assert not confusion(example).any()
     assert mistakes(example, 0.3).tolist() == [[0, 1, 0]]  # of class 1, whose crowd it isn't

@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from ean_mmdet.errors import InputError
-from ean_mmdet.evaluation.matching import class_precisions, match
+from ean_mmdet.evaluation.matching import class_precisions, match_detections
 from ean_mmdet.evaluation.results import annotated_truth, config_truth, read_detections
 from tests.test_tools.tiny import write_config
 
@@ -47,7 +47,7 @@ def test_its_precision_is_the_evaluations(reported):
     tiny, work_dir, folder = reported
     detections = read_detections(work_dir / 'x.json', config_truth(Config.fromfile(tiny)))
     (metrics,) = (folder / 'test').glob('2*/2*.json')
-    assert class_precisions(match(detections)).mean() == pytest.approx(
+    assert class_precisions(match_detections(detections)).mean() == pytest.approx(
         json.loads(metrics.read_text())['coco/bbox_mAP'], abs=6e-4
     )
 
@@ -144,7 +144,7 @@ def test_infers_detections_are_results(reported, sample_data, run_tool):
     run_tool('infer.py', folder / 'images', tiny, work_dir / 'iter_6.pth', '--out-dir', folder / 'inferred')
     truth = annotated_truth(sample_data / 'annotations/instances_val.json')
     ours, theirs = (
-        class_precisions(match(read_detections(file, truth)))
+        class_precisions(match_detections(read_detections(file, truth)))
         for file in (folder / 'inferred/detections.json', work_dir / 'x.json')
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-3)

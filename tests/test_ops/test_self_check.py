@@ -54,7 +54,7 @@ def test_variants_are_all_that_differ():
 @pytest.mark.skipif(norm_gate_cpp.missing() is not None, reason='needs the compiled kernels')
 @pytest.mark.parametrize('direction', ['forward', 'backward'])
 def test_the_compiled_kernels_pass(direction):
-    for dtype, channels_last, norm in zip(self_check.TOLERANCES, (False, True, False), self_check.NORMS):
+    for dtype, channels_last, norm in zip(self_check.TOLERANCES, (False, True, False), self_check.NORM_KINDS):
         assert check(norm_gate_cpp, Variant(direction, dtype, channels_last, norm, True, True), CPU) is None
 
 

@@ -18,7 +18,7 @@ LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Fit:
+class Compatibility:
     """Compatibility of a checkpoint with a model. Statistics and counters of norms don't count.
 
     Attributes:
@@ -36,7 +36,7 @@ class Fit:
     extra: float = 0.0
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """True where every parameter is filled."""
         return not self.missing and not self.mismatched
 
@@ -81,7 +81,7 @@ def unwrapped(model: Any) -> nn.Module:
     return model
 
 
-def measure_fit(model: nn.Module, weights: dict) -> Fit:
+def measure_compatibility(model: nn.Module, weights: dict) -> Compatibility:
     """Compare a model's parameters with a checkpoint's weights, by key and shape."""
     model = unwrapped(model)
     own = dict(model.named_parameters(remove_duplicate=False))
@@ -99,44 +99,46 @@ def measure_fit(model: nn.Module, weights: dict) -> Fit:
     total = sum(tensor.numel() for tensor in own.values())
     filled = sum(tensor.numel() for key, tensor in own.items() if key in theirs and key not in mismatched)
     extra = sum(theirs[key].numel() for key in unexpected)
-    return Fit(filled / total if total else 1.0, missing, mismatched, unexpected, extra / total if total else 0.0)
+    return Compatibility(
+        filled / total if total else 1.0, missing, mismatched, unexpected, extra / total if total else 0.0
+    )
 
 
-def check_fit(model: nn.Module, weights: dict, source: str, whole: bool = False) -> None:
+def check_compatibility(model: nn.Module, weights: dict, source: str, complete: bool = False) -> None:
     """Refuse a checkpoint that isn't one of this model, and tell in two lines of one that fills a part of it.
 
     Args:
         model: The model that the checkpoint is for.
         weights: The checkpoint's, by the model's keys where it has them.
         source: Where it came from, for the message.
-        whole: Whether the model is used as it is, to evaluate, predict or resume: then no parameter may have another
+        complete: Whether the model is used as it is, to evaluate, predict or resume: then no parameter may have another
             shape in the checkpoint, and nine tenths have to be in it, and not a tenth more. Defaults to False: a
             backbone's checkpoint, or one with another head, is something to start training from.
 
     Raises:
         InputError: It fills too little of the model.
     """
-    fit = measure_fit(model, weights)
-    too_much = whole and fit.extra > LEAST_SHARE
-    if fit.whole and not too_much:
+    found = measure_compatibility(model, weights)
+    too_much = complete and found.extra > LEAST_SHARE
+    if found.complete and not too_much:
         return
     model = unwrapped(model)
     kind = type(model).__name__
-    of_another = fit.share < LEAST_SHARE or fit.width_ratio is not None
-    if of_another or too_much or (whole and (fit.mismatched or fit.share < 0.9)):
-        if fit.share == 0 and not fit.mismatched:
+    of_another = found.share < LEAST_SHARE or found.width_ratio is not None
+    if of_another or too_much or (complete and (found.mismatched or found.share < 0.9)):
+        if found.share == 0 and not found.mismatched:
             raise InputError(
                 f'{source} has no weight in common with this {kind}. It has {sample(weights, 2)}; the model has '
                 f'{sample(model.state_dict(), 2)}. Is it a checkpoint of another model, or of a backbone alone (for '
                 f'which there is init_cfg)?'
             )
         raise InputError(
-            f'{source} fills {fit.share:.1%} of the parameters of this {kind}; it seems to be {fit.guess()}. '
-            f'Of the keys, {fit.details()}. Take the config that it was trained with'
+            f'{source} fills {found.share:.1%} of the parameters of this {kind}; it seems to be {found.guess()}. '
+            f'Of the keys, {found.details()}. Take the config that it was trained with'
         )
     print_log(
-        f'{source} fills {fit.share:.1%} of the parameters of {kind}; the others stay as initialized.\n'
-        f'It seems to be {fit.guess()}: {fit.details()}',
+        f'{source} fills {found.share:.1%} of the parameters of {kind}; the others stay as initialized.\n'
+        f'It seems to be {found.guess()}: {found.details()}',
         logger='current',
         level=30,
     )
