@@ -79,7 +79,8 @@ def load_weights(
         model: The network, its attention at its initial values: a backbone, or a detector or classifier.
         weights: The checkpoint's, see :func:`.weights_in`.
         source: What to call the checkpoint in an error. Defaults to ``'the checkpoint'``.
-        complete: Whether the model is used as it is, to evaluate or predict, see :func:`.check_compatibility`. Defaults to False.
+        complete: Whether the model is used as it is, to evaluate or predict, see
+            :func:`.check_compatibility`. Defaults to False.
         strict: Whether it is an error, and not a line in the log, if the checkpoint lacks a part of the backbone, or if
             the network can't be made to compute what it did. Defaults to False.
         keep_function: Whether to scale. Defaults to True.

@@ -25,7 +25,7 @@ def prepare_end(convolution: nn.Module) -> None:
 
 
 def end_of_block(norm: nn.Module, convolution: nn.Module, relu: nn.Module | None = None) -> dict[str, Any] | None:
-    """What a block's last norm, with an EAN, is to be called with so that it takes addition and ReLU along.
+    """Arguments that a block's last norm, with an EAN, is to be called with so that it takes addition and ReLU along.
 
     Values, gradients and running statistics are the same.
 

@@ -14,7 +14,7 @@ from .contents import Contents
 
 @dataclass(frozen=True)
 class Detector:
-    """What is to know of a detector beside its base config.
+    """Facts of a detector beside its base config.
 
     Attributes:
         title: Its name for people.

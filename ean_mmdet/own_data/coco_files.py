@@ -37,7 +37,7 @@ def _is_coco(path: Path) -> bool:
 
 
 def find_coco(folder: Path, options: Options) -> Found:
-    """What COCO files in a folder hold.
+    """Read COCO files in a folder.
 
     Raises:
         InputError: A file isn't COCO's, or its images can't be found.

@@ -1,4 +1,4 @@
-"""What the data sets of a config hold as MMDetection reads them: sizes of images, and of boxes by class."""
+"""Contents of a config's data sets as MMDetection reads them: sizes of images, and of boxes by class."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Contents:
 
     @property
     def images(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return len(self.sizes)
 
 

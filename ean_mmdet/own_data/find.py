@@ -1,4 +1,4 @@
-"""What a folder holds: in which format its boxes are, its splits, and the classes in their order."""
+"""Finder of what a folder holds: in which format its boxes are, its splits, and the classes in their order."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _nothing(folder: Path, formats: list[str]) -> str:
 
 
 def _other_format(path: Path) -> str | None:
-    """What an annotation file is that isn't of a format known here."""
+    """Say what an annotation file is that isn't of a format known here."""
     if path.suffix == '.csv':
         return f'{path} is a table'
     try:
@@ -113,7 +113,7 @@ def _check_classes(found: Found, options: Options) -> None:
 
 
 def assign_roles(found: Found, options: Options) -> dict[str, Part]:
-    """Which split to train on, to validate on and to test on.
+    """Choose the split to train on, to validate on and to test on.
 
     VOC's convention holds where its lists overlap: with a test list, ``trainval`` is trained on.
 

@@ -1,4 +1,4 @@
-"""What is said of a folder of data, and what is found in it."""
+"""Statements of the user on a folder of data, and findings in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = {
 
 @dataclass
 class Options:
-    """What the user says of the data where the folder doesn't.
+    """Statements of the user on the data, where the folder doesn't.
 
     Attributes:
         format: ``'coco'``, ``'voc'`` or ``'yolo'``. Defaults to None, the one that is there.
@@ -37,7 +37,7 @@ class Options:
 
 @dataclass
 class Found:
-    """What a folder holds.
+    """Contents of a folder.
 
     Attributes:
         folder: The folder.

@@ -30,7 +30,7 @@ from .write import Job, render, write_parts
 
 @dataclass
 class Settings:
-    """What the user chooses.
+    """Choices of the user.
 
     Attributes:
         detector: Of :data:`.DETECTORS`. Defaults to ``'ssdlite'``.

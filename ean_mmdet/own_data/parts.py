@@ -71,7 +71,7 @@ class CocoPart:
         return [category['name'] for category in self.content['categories']]
 
     def labels(self, classes: Sequence[str]) -> list[set[int]]:
-        """Which classes each image has boxes of."""
+        """Return the classes that each image has boxes of."""
         numbers = {c['id']: classes.index(c['name']) for c in self.content['categories'] if c['name'] in classes}
         by_image: dict[Any, set[int]] = {image['id']: set() for image in self.content['images']}
         for box in self.content['annotations']:
@@ -107,7 +107,7 @@ class CocoPart:
         write_text(path, json.dumps(self.content) + '\n')
 
     def names(self) -> list[str]:
-        """What a list of its images holds."""
+        """Describe a list of its images."""
         return [image['file_name'] for image in self.content['images']]
 
 
@@ -144,7 +144,7 @@ class VocPart:
         return [self.root / self.ann_subdir / f'{stem}.xml' for stem in self.stems]
 
     def labels(self, classes: Sequence[str]) -> list[set[int]]:
-        """Which classes each image has boxes of."""
+        """Return the classes that each image has boxes of."""
         numbers = {name: number for number, name in enumerate(classes)}
         return [{numbers[name] for name in read_objects(path)[0] if name in numbers} for path in self.annotations()]
 
@@ -161,7 +161,7 @@ class VocPart:
         write_text(path, ''.join(f'{stem}\n' for stem in self.stems))
 
     def names(self) -> list[str]:
-        """What a list of its images holds."""
+        """Describe a list of its images."""
         return self.stems
 
 

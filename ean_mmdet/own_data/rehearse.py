@@ -22,7 +22,7 @@ LEAST = 2  # images a batch that batch norms need
 
 @dataclass(frozen=True)
 class Fit:
-    """What a machine does with a config.
+    """Batch and speed of a config on this machine.
 
     Attributes:
         batch_size: The largest of the detector's usual batches that fits.

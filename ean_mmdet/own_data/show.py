@@ -1,4 +1,4 @@
-"""What was found and chosen, on one screen, and a dozen of the images with their boxes in one picture."""
+"""Findings and choices on one screen, and a dozen of the images with their boxes in one picture."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _class_table(found: Found, contents: dict[str, Contents]) -> Table:
 
 
 def choices_table(choices: Choices, others: dict[str, str]) -> Table:
-    """What was chosen, and why.
+    """Table of what was chosen, and why.
 
     Args:
         choices: The numbers.

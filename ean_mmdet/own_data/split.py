@@ -87,7 +87,7 @@ def split_part(
 
 
 def _choose(groups: np.ndarray, labels: list[set[int]], classes: int, wanted: int, seed: int) -> np.ndarray:
-    """Which images to validate on: groups in a random order, none that would leave training without a class."""
+    """Choose the images to validate on: groups in a random order, none that would leave training without a class."""
     left = np.zeros(classes, dtype=int)
     for found in labels:
         left[list(found)] += 1

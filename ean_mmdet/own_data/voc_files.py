@@ -31,7 +31,7 @@ def _is_voc(path: Path) -> bool:
 
 
 def find_voc(folder: Path, options: Options) -> Found:
-    """What VOC annotations in a folder hold.
+    """Read VOC annotations in a folder.
 
     Raises:
         InputError: There are several data sets, or an annotation is none.

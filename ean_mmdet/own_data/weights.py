@@ -1,4 +1,4 @@
-"""What a detector can start from: the user's weights, those that MMDetection published, an ImageNet backbone."""
+"""Weights that a detector can start from: the user's weights, those that MMDetection published, an ImageNet backbone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT = 5  # seconds that a server has to answer in
 
 @dataclass(frozen=True)
 class Start:
-    """What a detector starts from.
+    """Start of a detector.
 
     Attributes:
         kind: ``'checkpoint'`` for a file or address that is loaded before training, ``'backbone'`` for the ImageNet

@@ -24,7 +24,7 @@ GROUPS = {'ssdlite': 8, 'yolox': 8, 'faster_rcnn': 64, 'retinanet': 64}  # the p
 
 @dataclass
 class Job:
-    """What a config is written from.
+    """Material of a config.
 
     Attributes:
         detector: Of :data:`.DETECTORS`.
@@ -149,7 +149,7 @@ def _comment(text: str, indent: int = 0) -> str:
 
 
 def _resize(base: Config, split: str) -> int:
-    """Which step of a base's pipeline resizes."""
+    """Find the step of a base's pipeline that resizes."""
     steps = base.get(f'{"train" if split == "train" else "test"}_pipeline') or []
     return next((number for number, step in enumerate(steps) if step['type'] == 'Resize'), 0)
 

@@ -59,7 +59,7 @@ def _is_label(path: Path) -> bool:
 
 
 def find_yolo(folder: Path, options: Options) -> Found:
-    """What YOLO's labels in a folder hold, as COCO's.
+    """Read YOLO's labels in a folder, as COCO's.
 
     Raises:
         InputError: The classes have no names, a row is wrong, or an image is damaged.
@@ -116,7 +116,7 @@ def _listed_images(settings: Path, content: dict, folder: Path, notes: list[str]
 
 
 def _resolve(settings: Path, content: dict, value: str) -> Path | None:
-    """Where a split lies: Roboflow writes ``../train/images`` for a folder beside the file."""
+    """Find the folder of a split: Roboflow writes ``../train/images`` for a folder beside the file."""
     bases = [settings.parent / str(content.get('path') or ''), settings.parent]
     relative = value
     while relative.startswith('../'):
@@ -161,7 +161,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _keypoints(content: dict | None) -> int:
-    """How many numbers of a row are key points'."""
+    """Count the numbers of a row that are key points'."""
     shape = (content or {}).get('kpt_shape') or [0, 0]
     return math.prod(shape)
 
