@@ -1,6 +1,6 @@
 """The gate in plain PyTorch, for every device and type: what the compiled implementations are held to.
 
-The formulas are those of :mod:`.operator`.
+The formulas are those of ``README.md`` beside this file.
 """
 
 from __future__ import annotations
