@@ -37,6 +37,11 @@ def _load() -> Any:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         return f'{LIBRARY.name} does not go with PyTorch {torch.__version__} ({error})'
+    if not hasattr(library, 'ean_call_bytes') or [library.ean_call_bytes(i) for i in (0, 1)] != [
+        _FORWARD.size,
+        _BACKWARD.size,
+    ]:
+        return f'{LIBRARY.name} is of another version; in a clone, python setup.py build_ext --inplace builds it again'
     library.ean_forward.argtypes = library.ean_backward.argtypes = [ctypes.c_char_p]
     library.ean_kernels.restype = ctypes.c_char_p
     return library

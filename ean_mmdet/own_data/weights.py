@@ -1,4 +1,4 @@
-"""Weights that a detector can start from: the user's weights, those that MMDetection published, an ImageNet backbone."""
+"""Weights that a detector can start from: the user's, those that MMDetection published, an ImageNet backbone."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -151,7 +152,12 @@ def test_forced_on_what_it_does_not_take(monkeypatch):
 
 @pytest.mark.parametrize(
     ('content', 'reason'),
-    [(None, 'was not built when it was installed'), (b'no library', r'does not go with PyTorch .*\(.*\)')],
+    [
+        (None, 'was not built when it was installed'),
+        (b'no library', r'does not go with PyTorch .*\(.*\)'),
+        (Path(torch._C.__file__).read_bytes(), 'is of another version; .* builds it again'),  # any other library
+    ],
+    ids=['none', 'broken', 'of another version'],
 )
 def test_without_the_library(monkeypatch, caplog, tmp_path, content, reason):
     """The same numbers, and one line that says what would make it fast."""

@@ -189,6 +189,9 @@ Norm norm_of(const Call &c) {
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 // The name of the kernels that run here: default, avx2 or avx512.
+// What the caller has to pack: a library of another version is told by it.
+EXPORT int64_t ean_call_bytes(int64_t backward) { return backward ? sizeof(ean::BackwardCall) : sizeof(ean::ForwardCall); }
+
 EXPORT const char *ean_kernels() { return ean::kernels().name; }
 
 EXPORT int32_t ean_forward(const ean::ForwardCall *f) {
