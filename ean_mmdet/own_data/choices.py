@@ -274,7 +274,7 @@ def _schedule(choices: Choices, train: Contents, started: bool, given: int | Non
         area = float(np.median(train.sizes.prod(1))) * choices.factor**2
         repeats = min(MOST_REPEATS, max(1.0, area / math.prod(choices.input_size)))
         epochs *= repeats
-        text += f', {repeats:.0f} times as many as a crop is a part of the image'
+        text += f', {repeats:.0f} times the usual number as a crop shows a part of an image'
     iterations = epochs * images / choices.batch_size
     rounded = max(FEWEST, round(iterations / 100) * 100)
     if given:
