@@ -80,7 +80,7 @@ def _class_table(found: Found, contents: dict[str, Contents]) -> Table:
     there = counts[counts > 0]
     if number > 1:
         notes.append(
-            f'imbalance: {there.max() / there.min():.0f} boxes of the most frequent class to one of the rarest'
+            f'imbalance: the most frequent class has {there.max() / there.min():.1f} times the boxes of the rarest'
         )
     head = ('class', 'boxes', 'images', f'< {SMALL} px', f'to {MEDIUM}', 'larger', 'median', 'to validate on')
     return Table.of(f'Boxes to train on; classes in the order of {found.order}', head, rows, notes)
