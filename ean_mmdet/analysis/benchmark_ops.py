@@ -47,8 +47,8 @@ class PlainEAN(nn.Module):
         normalized = F.group_norm(grouped, grouped.shape[1], self.weight, self.bias, self.eps)
         importance = self.weight / (self.weight.square().sum() + self.eps).sqrt()
         weighted = importance.view(vector) * normalized
-        mask = (self.alpha.view(vector) * weighted + self.delta.view(vector)).sigmoid()
-        return (mask.to(x.dtype) * grouped).reshape(x.shape)
+        attention = (self.alpha.view(vector) * weighted + self.delta.view(vector)).sigmoid()
+        return (attention.to(x.dtype) * grouped).reshape(x.shape)
 
 
 def benchmark_ops(

@@ -1,7 +1,7 @@
 """EAN's four learned vectors, folded into a scale and a shift a channel.
 
 Li, Li and Wen, 'EAN: An Efficient Attention Module Guided by Normalization for Deep Neural Networks', AAAI 2024, Eq. 5
-to 9. With ω = γ / ‖γ‖ the mask's argument is α · ω · (γ · x̂ + β) + δ = scale · x̂ + shift::
+to 9. With ω = γ / ‖γ‖ the attention map's argument is α · ω · (γ · x̂ + β) + δ = scale · x̂ + shift::
 
     scale = α · ω · γ        shift = α · ω · β + δ
 """

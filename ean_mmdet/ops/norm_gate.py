@@ -32,15 +32,15 @@ def norm_gate(
     activation: str | None = None,
     inplace: bool = False,
 ) -> Tensor:
-    """Gate a feature map with a mask made from its own instance normalization.
+    """Gate a feature map with an attention map made from its own instance normalization.
 
     y = x · sigmoid(scale · x̂ + shift), x̂ = (x − mean) / sqrt(var + eps), with the mean and the biased variance of
-    each sample's each channel over height and width. With a residual and an activation, the whole tail of a residual
+    each sample's each channel over height and width. With a residual and an activation, the end of a residual
     block in one operation: activation(y + residual).
 
-    Statistics, mask and the gradients of ``scale`` and ``shift`` are computed in float32 at least, whatever the type
-    of ``x``. For the gradient ``x`` is kept, and with ReLU the output, which the next layer keeps anyway. There are no
-    second derivatives, except under ``torch.func``, whose transforms get the formula in plain PyTorch.
+    Statistics, attention map and the gradients of ``scale`` and ``shift`` are computed in float32 at least, whatever
+    the type of ``x``. For the gradient ``x`` is kept, and with ReLU the output, which the next layer keeps anyway.
+    There are no second derivatives, except under ``torch.func``, whose transforms get the formula in plain PyTorch.
 
     The environment variable ``EAN_BACKEND`` forces an implementation: ``eager``, ``cpp`` or ``triton``. By default it
     is Triton on GPUs that it supports, the compiled kernels on a CPU, both for float32, float16 and bfloat16, and eager

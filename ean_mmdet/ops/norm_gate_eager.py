@@ -40,7 +40,7 @@ def forward(
         batch = _moments(values, (0, 2, 3))
         norm = norm._replace(mean=batch[0], var=batch[1])
     plane = _plane(vectors, eps, moments, norm)
-    y = plane.x(values) * plane.mask(values)
+    y = plane.x(values) * plane.attention(values)
     if residual is not None:
         y = y + in_type(residual, y.dtype)
     return in_type(y.relu() if relu else y, z.dtype), moments, batch
@@ -75,9 +75,9 @@ def backward(
     samples, pixels = len(z), z.shape[2] * z.shape[3]
     z_type, z, grad = z.dtype, in_type(z, vectors.alpha.dtype), in_type(grad, vectors.alpha.dtype)
     plane = _plane(vectors, eps, moments, norm)
-    mask, centered = plane.mask(z), z - plane.mean
-    gated = grad * mask
-    du = gated * (1 - mask) * plane.x(z)
+    attention, centered = plane.attention(z), z - plane.mean
+    gated = grad * attention
+    du = gated * (1 - attention) * plane.x(z)
     a1, a2, b1, b2 = (t.sum((2, 3), keepdim=True) for t in (gated, gated * centered, du, du * centered))
     inner, rstd2 = plane.scale * plane.rstd, plane.rstd.square()
     dz = plane.a * (gated + inner * (du - (b1 + plane.a.square() * rstd2 * b2 * centered) / pixels))
@@ -110,7 +110,7 @@ class _Plane(NamedTuple):
     def x(self, z: Tensor) -> Tensor:
         return (z - self.norm_mean) * self.a + self.bias
 
-    def mask(self, z: Tensor) -> Tensor:
+    def attention(self, z: Tensor) -> Tensor:
         return torch.sigmoid(self.scale * self.a * self.rstd * (z - self.mean) + self.shift)
 
 

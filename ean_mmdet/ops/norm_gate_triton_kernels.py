@@ -106,7 +106,7 @@ def _channel_numbers(
 
 
 @triton.jit
-def _mask(centered, slope, shift):
+def _attention(centered, slope, shift):
     """Sigmoid of slope · centered + shift, by a root: in half precision a division takes three times as long."""
     factor = (-1.4426950408889634 * slope)[:, None]
     root = tl.rsqrt(1.0 + tl.exp2(centered * factor + (-1.4426950408889634 * shift)[:, None]))
@@ -116,7 +116,7 @@ def _mask(centered, slope, shift):
 @triton.jit
 def _gate(tile, offsets, mask, mean, slope, shift, mu, a, b, residual, y, RELU: tl.constexpr):
     """Write the gated tile."""
-    gated = ((tile - mu[:, None]) * a[:, None] + b[:, None]) * _mask(tile - mean[:, None], slope, shift)
+    gated = ((tile - mu[:, None]) * a[:, None] + b[:, None]) * _attention(tile - mean[:, None], slope, shift)
     if residual is not None:
         gated += _read(residual, offsets, mask, False)
     if RELU:
@@ -241,9 +241,9 @@ def _before_relu(grad, sign, offsets, mask, AGAIN: tl.constexpr):
 
 @triton.jit
 def _mask_gradient(tile, grad, mean, slope, shift, mu, a, b):
-    """Return z - mean, g · q, and du: the gradient g · x · q · (1 - q) of the mask's argument."""
+    """Return z - mean, g · q, and du: the gradient g · x · q · (1 - q) of the attention map's argument."""
     centered = tile - mean[:, None]
-    q = _mask(centered, slope, shift)
+    q = _attention(centered, slope, shift)
     gated = grad * q
     return centered, gated, gated * (1.0 - q) * ((tile - mu[:, None]) * a[:, None] + b[:, None])
 

@@ -376,14 +376,14 @@ struct Channels {
   }
 };
 
-// A sample's planes of these channels. With c = z - mean the mask is 1 / (1 + 2^(factor c + offset)), and slope is what
+// A sample's planes of these channels. With c = z - mean the attention map is 1 / (1 + 2^(factor c + offset)), and slope is what
 // du is multiplied with in dz.
 struct Planes {
   alignas(64) Lanes mean = {}, var = {}, r = {}, inner = {}, factor = {}, slope = {};
   // Of each vector of lanes, whether some slope is so large that du may not be rounded before its mean is taken away.
   bool recomputed[SIDE_BY_SIDE] = {};
 
-  // All but mean and variance, from these. `single`: the mask is the shift's alone; for the mean anything serves, as
+  // All but mean and variance, from these. `single`: the attention map is the shift's alone; for the mean anything serves, as
   // nothing is left but its product with zero.
   void set(const Channels &c, float eps, bool single) {
     constexpr float log2e = 1.4426950408889634f;
@@ -418,7 +418,7 @@ struct Vectors {
   static int of(int k) { return Part::KEPT == 1 ? 0 : k; }
   V centered(V z, int k) const { return z - mean[of(k)]; }
   V x(V z, int k) const { return fmadd(z, a[of(k)], b[of(k)]); }
-  V mask(V centered, int k) const { return inverse(V(1) + exp2(fmadd(centered, factor[of(k)], offset[of(k)]))); }
+  V attention(V centered, int k) const { return inverse(V(1) + exp2(fmadd(centered, factor[of(k)], offset[of(k)]))); }
 };
 
 // ----------------------------------------------------------------------------------------------- passes over the pixels
@@ -467,7 +467,7 @@ void gate(const Part &part, const T *z, const T *residual, T *y, bool relu, cons
   const Vectors<Part> p(channels, planes, lane);
   part.each(0, part.pixels, [&](int k, int64_t at, int64_t n) {
     V value = load(z + at, n);
-    V out = p.x(value, k) * p.mask(p.centered(value, k), k);
+    V out = p.x(value, k) * p.attention(p.centered(value, k), k);
     if (residual) out = out + load(residual + at, n);
     if (relu) out = at::vec::clamp_min(out, V(0));
     store(y + at, out, n);
@@ -500,7 +500,7 @@ void sums(const Part &part, const T *grad, const T *z, const T *y, T *dz, T *dre
     part.each(begin, std::min(begin + part.chunk(), part.pixels), [&](int k, int64_t at, int64_t n) {
       int kept = K == 1 ? 0 : k;
       V g = before_relu(grad, y, at, n), value = load(z + at, n), c = p.centered(value, k);
-      V q = p.mask(c, k), gq = g * q, du = gq * ((V(1) - q) * p.x(value, k));
+      V q = p.attention(c, k), gq = g * q, du = gq * ((V(1) - q) * p.x(value, k));
       gq_sum[k] = gq_sum[k] + gq, gq_c[k] = fmadd(gq, c, gq_c[k]);
       du_sum[k] = du_sum[k] + du, du_c[k] = fmadd(du, c, du_c[k]);
       if (STORED) store(dz + at, fmadd(du, slope[kept], gq * p.a[kept]), n);
@@ -539,7 +539,7 @@ void gradients(const Part &part, const T *grad, const T *z, const T *y, T *dz, c
     if (STORED) {
       store(dz + at, fmadd(c, linear[k], load(dz + at, n) + constant[k]), n);
     } else {
-      V q = p.mask(c, k), gq = before_relu(grad, y, at, n) * q, du = gq * ((V(1) - q) * p.x(value, k));
+      V q = p.attention(c, k), gq = before_relu(grad, y, at, n) * q, du = gq * ((V(1) - q) * p.x(value, k));
       store(dz + at, fmadd(du - du_mean[k], slope[k], gq * p.a[k]) + fmadd(c, linear[k], constant[k]), n);
     }
   });
