@@ -53,7 +53,7 @@ def test_good_data_passes(data, kind):
 
 @pytest.mark.parametrize('kind', [coco, voc])
 def test_missing_root(tmp_path, kind):
-    refuses(kind(tmp_path / 'nowhere'), r"train data: no folder .*nowhere.*'Data' in README\.md")
+    refuses(kind(tmp_path / 'nowhere'), r"train data: no folder .*nowhere.*'Data' in docs/detectors\.md")
 
 
 def test_missing_root_in_a_wrapper(data, tmp_path):
