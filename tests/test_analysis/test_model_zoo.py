@@ -9,6 +9,8 @@ from ean_mmdet.analysis.model_zoo import FOLDERS
 from ean_mmdet.analysis.paper_tables import TABLES
 from ean_mmdet.table import Table
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
 FILES = {file.stem: file for folder in FOLDERS for file in (CONFIGS / folder).glob('*.py')}

@@ -8,6 +8,8 @@ from ean_mmdet.analysis import metafiles
 from ean_mmdet.analysis.paper_tables import TABLES
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = ROOT / 'configs'
 FOLDERS = [folder for folder in sorted(CONFIGS.iterdir()) if folder.is_dir() and folder.name != '_base_']
 FILES = {

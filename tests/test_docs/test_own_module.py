@@ -12,6 +12,8 @@ from ean_mmdet.analysis import ComplexityCounter, stage_table
 from ean_mmdet.engine import build_model, load_config
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / 'docs/own_module.md').read_text()
 BLOCK = r'```python\n# {}\.py\n(.*?)```'
 MODULE, CONFIG = (re.search(BLOCK.format(name), PAGE, re.DOTALL)[1] for name in ('my_gate', 'my_config'))

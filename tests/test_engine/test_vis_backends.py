@@ -8,6 +8,8 @@ from ean_mmdet.engine import use_backends
 from ean_mmdet.errors import InputError
 from tests.test_tools.tiny import write_config
 
+pytestmark = pytest.mark.slow
+
 
 def read(folder):
     (file,) = folder.rglob('events.out.tfevents*')

@@ -11,6 +11,8 @@ from ean_mmdet.engine import load_config
 from tests.test_own_data.conftest import classes, train  # noqa: F401, fixtures
 from tests.test_own_data.exports import yolo_label_studio
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def data(train, classes, tmp_path) -> Path:  # noqa: F811
