@@ -5,74 +5,19 @@ Everything is in columns over the whole data set: detections are sorted by image
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 from hotcoco.primitives import bbox_iou
 
+from .detections import Detections
+
 OVERLAP = 0.5  # of what is found, where it isn't COCO's ten thresholds
 MOST = 100  # detections of a class in an image
 NONE, IGNORED = -1, -2
 BLOCK = 500  # images at a time whose matches are had as lists
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The ground truth of a test set of detections.
-
-    Attributes:
-        ids: The images' ids, ascending.
-        paths: Their files.
-        classes: Names of the classes.
-        categories: Their ids.
-        images: (G,), each object's number of an image, ascending.
-        boxes: (G, 4), x, y, width, height in pixels.
-        labels: (G,), numbers of classes.
-        ignored: (G,), whether an object is a crowd, or difficult: what is found there counts neither way.
-    """
-
-    ids: Sequence[Any]
-    paths: Sequence[Path]
-    classes: Sequence[str]
-    categories: Sequence[int]
-    images: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    ignored: np.ndarray
-
-    @property
-    def positives(self) -> np.ndarray:
-        """(K,), objects to find of each class."""
-        return np.bincount(self.labels[~self.ignored], minlength=len(self.classes))
-
-
-@dataclass(frozen=True)
-class Detections:
-    """The detections of a data set beside its ground truth.
-
-    Attributes:
-        truth: The ground truth.
-        images: (D,), each detection's number of an image, ascending.
-        boxes: (D, 4), x, y, width, height in pixels; the best of an image first.
-        scores: (D,).
-        labels: (D,), numbers of classes.
-    """
-
-    truth: Truth
-    images: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-
-    def of_image(self, number: int) -> tuple[slice, slice]:
-        """Slices of an image's detections and objects."""
-        ends = [number, number + 1]
-        return slice(*np.searchsorted(self.images, ends)), slice(*np.searchsorted(self.truth.images, ends))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
 from ..palette import COLOURS
-from .matching import Detections, Matches, curves
+from .detections import Detections
+from .matching import Matches, curves
 
 
 def figure_url(figure: Figure) -> str:

@@ -22,7 +22,7 @@ from ..datasets.config_parts import scope_of
 from ..engine import input_shape
 from ..errors import InputError
 from ..files import write_text
-from .matching import Detections, Truth
+from .detections import Detections, Truth
 
 TOP = 5  # classes of a classifier's image
 

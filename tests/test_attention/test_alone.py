@@ -1,5 +1,8 @@
 """The attention modules without OpenMMLab, and without parts of it."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.conftest import ROOT
@@ -40,3 +43,32 @@ def test_without_mmdet(tmp_path):
     done = run_in(folder, '-c', f'{CODE}\n{build}')
     assert done.returncode == 0, done.stderr
     assert "No module named 'mmdet'" in run_in(folder, '-c', 'import mmdet').stderr
+
+
+@pytest.mark.slow
+def test_without_the_extras():
+    """What `pip install ean_mmdet[mmdet]` brings is enough to train, test and infer."""
+    extras = [
+        'hotcoco',
+        'jinja2',
+        'globox',
+        'imagehash',
+        'timm',
+        'onnx',
+        'onnxscript',
+        'onnxruntime',
+        'pytorch_grad_cam',
+    ]
+    code = f"""
+import runpy, sys
+sys.modules.update(dict.fromkeys({extras}))  # importing any of these fails
+import ean_mmdet
+for tool in ('train', 'test', 'infer', 'check_data'):
+    sys.argv = [tool + '.py', '--help']
+    try:
+        runpy.run_path('tools/' + tool + '.py', run_name='__main__')
+    except SystemExit as end:
+        assert not end.code
+"""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 from ean_mmdet.evaluation.bootstrap import draw_images, interval, mean_precisions
-from ean_mmdet.evaluation.matching import Detections, class_precisions, match_detections
+from ean_mmdet.evaluation.detections import Detections
+from ean_mmdet.evaluation.matching import class_precisions, match_detections
 
 from .test_matching import random_images
 

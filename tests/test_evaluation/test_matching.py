@@ -11,7 +11,8 @@ from mmdet.evaluation.metrics import CocoMetric
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ean_mmdet.evaluation.matching import Detections, Truth, class_precisions, confusion, match_detections, mistakes
+from ean_mmdet.evaluation.detections import Detections, Truth
+from ean_mmdet.evaluation.matching import class_precisions, confusion, match_detections, mistakes
 from ean_mmdet.evaluation.report import KINDS
 
 
