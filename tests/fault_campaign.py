@@ -431,6 +431,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is random (default: 0)')
     parser.add_argument('--faults', type=int, default=500, help='how many faults to try (default: 500)')
+    parser.add_argument('--numbers', type=int, nargs='+', help='try these of the faults alone')
     parser.add_argument('--only', choices=KINDS, help='one kind of fault')
     parser.add_argument('--verbose', action='store_true', help='print what was changed and how it ended')
     args = parser.parse_args()
@@ -442,7 +443,8 @@ def main() -> None:
     os.environ['EAN_CACHE'] = tempfile.mkdtemp()
     with tempfile.TemporaryDirectory() as folder, ForkServer() as server:
         campaign = Campaign(Path(folder), server, rng, args.verbose)
-        for number, kind in enumerate(track(kinds, 'Faults', disable=not sys.stderr.isatty())):
+        chosen = [pair for pair in enumerate(kinds) if args.numbers is None or pair[0] in args.numbers]
+        for number, kind in track(chosen, 'Faults', disable=not sys.stderr.isatty()):
             rng.seed(f'{args.seed} {number}')  # so that one fault can be tried alone
             try:
                 counts[kind][KINDS[kind][0](campaign)] += 1
@@ -455,7 +457,7 @@ def main() -> None:
     print('| --- | ---: |' + ' ---: |' * len(ends))
     for kind, counter in counts.items():
         print(f'| {kind} | {sum(counter.values())} | ' + ' | '.join(str(counter[end]) for end in ends) + ' |')
-    print(f'\n{len(kinds)} faults, seed {args.seed}: {len(failures)} failed')
+    print(f'\n{len(chosen)} faults, seed {args.seed}: {len(failures)} failed')
     sys.exit(bool(failures))
 
 
