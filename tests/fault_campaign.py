@@ -291,7 +291,8 @@ class Campaign:
         else:
             holder[holder_keys[-1]] = wrong
         path = folder / 'changed.py'
-        path.write_text('nan = float("nan")\n' + ''.join(f'{key} = {value!r}\n' for key, value in content.items()))
+        text = ''.join(f'{key} = {value!r}\n' for key, value in content.items())
+        path.write_text(re.sub(r'(?<![\w\'])(nan|inf)(?![\w\'])', r"float('\1')", text))
         try:
             result = self.train(path, folder)
         except TimeoutExpired as error:

@@ -69,6 +69,10 @@ REPLACED = dict(
 )
 LIBRARIES = {'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'ean_mmdet'}
 SPLITS = ('train', 'val', 'test')
+# Variables of nearly every config, which stand unused in one that a run has dumped, and are near to a key.
+VARIABLES = frozenset(
+    {'train_pipeline', 'val_pipeline', 'test_pipeline', 'train_dataset', 'val_dataset', 'test_dataset'}
+)
 # Similarity of names: a key that nothing reads, and one that something may read, though not here.
 NEAR, NEARER = 0.8, 0.85
 
@@ -187,10 +191,12 @@ def known_keys() -> frozenset[str]:
 
 def _check_top(config: Config, vocabulary: _Vocabulary) -> None:
     where = config.filename or 'the config'
+    # a config that a run has dumped has no bases, and the variables of those that it was made of, used by nothing
+    cutoff = NEAR if re.search(r'(?m)^_base_\s*=|^with read_base', config.text or '_base_ =') else NEARER
     for name in config:
-        if name in known_keys() or vocabulary.in_own(name) or not _is_unused(name, config):
+        if name in known_keys() | VARIABLES or vocabulary.in_own(name) or not _is_unused(name, config):
             continue
-        if near := near_names(name, known_keys(), 1, NEAR):
+        if near := near_names(name, known_keys(), 1, cutoff):
             raise InputError(f'nothing reads {name} of {where}; did you mean {near[0]}?')
         if name in REPLACED:
             print_log(

@@ -1,6 +1,7 @@
 """What nobody reads is told, with the key that works; what is read passes."""
 
 import pytest
+from mmengine.config import Config
 
 from ean_mmdet.engine import build_model, load_config
 from ean_mmdet.errors import InputError
@@ -153,3 +154,19 @@ def test_no_false_alarms(folder):
     assert {
         name: said for name, said in told.items() if not said.partition(': ')[2].startswith(WRONG.get(name, '?'))
     } == {}
+
+
+@pytest.mark.parametrize(
+    'path',
+    ['ssdlite320_ean_mobilenext_coco.py', 'sample/ssdlite192_ean_mobilenext_sample.py', 'pretrain/ean_r50_cifar10.py',
+     'retinanet/retinanet_r50_fpn_1x_coco.py', 'yolox/yolox_tiny_8xb8-300e_coco.py'],
+)  # fmt: skip
+def test_a_config_that_a_run_has_dumped_is_taken(path, tmp_path):
+    """`tools/test.py work_dirs/x/x.py`: variables are written out there, and stand for themselves."""
+    source = ROOT / 'configs' / path
+    Config.fromfile(source if source.is_file() else STOCK / path).dump(tmp_path / 'dumped.py')
+    assert load_config(str(tmp_path / 'dumped.py')).model
+    text = (tmp_path / 'dumped.py').read_text()
+    (tmp_path / 'dumped.py').write_text(text.replace('\ntrain_cfg =', '\ntrain_cgf ='))
+    with pytest.raises(InputError, match=r'nothing reads train_cgf of .*; did you mean train_cfg'):
+        load_config(str(tmp_path / 'dumped.py'))
