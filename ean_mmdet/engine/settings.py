@@ -421,7 +421,7 @@ def _only_forwards(init: Callable, rest: str, owner: str) -> bool:
 def _dicts(value: Any, key: str = '') -> Iterator[tuple[str, dict]]:
     """The dicts in a config with their dotted keys, without those that are another library's."""
     if isinstance(value, dict):
-        if value.get('type') in FOREIGN_TYPES:
+        if isinstance(value.get('type'), str) and value['type'] in FOREIGN_TYPES:
             return
         yield key, value
         for name, entry in value.items():

@@ -170,3 +170,8 @@ def test_a_config_that_a_run_has_dumped_is_taken(path, tmp_path):
     (tmp_path / 'dumped.py').write_text(text.replace('\ntrain_cfg =', '\ntrain_cgf ='))
     with pytest.raises(InputError, match=r'nothing reads train_cgf of .*; did you mean train_cfg'):
         load_config(str(tmp_path / 'dumped.py'))
+
+
+def test_a_type_that_is_none_is_left_to_the_builder():
+    with pytest.raises(InputError, match='type'):
+        build_model(load_config(RETINANET, dict([('model.backbone.type', dict(x=1))])))
