@@ -174,4 +174,4 @@ def test_a_config_that_a_run_has_dumped_is_taken(path, tmp_path):
 
 def test_a_type_that_is_none_is_left_to_the_builder():
     with pytest.raises(InputError, match='type'):
-        build_model(load_config(RETINANET, dict([('model.backbone.type', dict(x=1))])))
+        build_model(load_config(RETINANET, {'model.backbone.type': dict(x=1)}))
