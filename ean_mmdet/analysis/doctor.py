@@ -21,7 +21,7 @@ from ..datasets.config_parts import as_list, datasets_of, type_name
 from ..ops import norm_gate_cpp, self_check
 from ..table import Table
 from .all_reduce import NUMBERS
-from .timing import environment
+from .timing import environment, free_memory
 
 PACKAGES = {
     'mmengine': ('mmengine', 'onedl-mmengine'),
@@ -111,10 +111,9 @@ def _mmcv_operators() -> str:
 def _machine(folder: Path) -> dict[str, str]:
     found = {'system': platform.platform(), 'CPU': str(environment(torch.device('cpu'))['device']).partition(': ')[2]}
     found['cores'] = f'{os.cpu_count()}, PyTorch uses {torch.get_num_threads()}'
-    if hasattr(os, 'sysconf') and 'SC_AVPHYS_PAGES' in os.sysconf_names:
-        page = os.sysconf('SC_PAGE_SIZE') / GIB
-        free, size = os.sysconf('SC_AVPHYS_PAGES') * page, os.sysconf('SC_PHYS_PAGES') * page
-        found['memory'] = f'{free:.1f} GiB unused of {size:.1f}'
+    if free := free_memory():
+        size = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+        found['memory'] = f'{free / GIB:.1f} GiB available of {size / GIB:.1f}'
     place = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     disk = shutil.disk_usage(place)
     found['disk'] = f'{disk.free / GIB:.1f} GiB free of {disk.total / GIB:.1f} at {place}'

@@ -131,6 +131,16 @@ def kept_memory(function: Callable[[], object]) -> int:
     return sum(kept.values())
 
 
+def free_memory() -> int:
+    """Bytes of main memory that a program can have; 0 where the system doesn't tell."""
+    try:
+        lines = Path('/proc/meminfo').read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable'))
+    except (OSError, StopIteration):
+        pages = getattr(os, 'sysconf_names', {}).get('SC_AVPHYS_PAGES')
+        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') if pages else 0
+
+
 def environment(device: torch.device) -> dict[str, str | int]:
     """Describe where a table's times were taken."""
     if device.type == 'cuda':

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 
 from ..analysis.rehearsal import rehearse
+from ..analysis.timing import free_memory
 from ..errors import InputError
 
 TRIED = 2  # images a batch on a CPU, where time and memory grow with it
@@ -54,7 +55,7 @@ def fit_batch(load: Callable[[int], Config], usual: tuple[int, int], images: int
         return _fit_gpu(load, most, size)
     before = _resident()
     found = rehearse(load(TRIED), ITERATIONS, size)
-    need, free = _peak() - before, _available()
+    need, free = _peak() - before, free_memory()
     batch = most
     if need > 0 and free:
         while batch > LEAST and need * batch / TRIED > FILLED * free:
@@ -100,13 +101,3 @@ def _peak() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == 'darwin' else peak * 1024
-
-
-def _available() -> int:
-    """Bytes of memory that are free; 0 where the system doesn't tell."""
-    try:
-        lines = Path('/proc/meminfo').read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable'))
-    except (OSError, StopIteration):
-        pages = getattr(os, 'sysconf_names', {}).get('SC_AVPHYS_PAGES')
-        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') if pages else 0
