@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
 
 from tests.conftest import ROOT
 from tests.test_tools.test_train_and_test import free_port, weights
@@ -80,8 +83,38 @@ def test_the_report_of_a_classifier(pretrained, classifier, run_tool):
 
 
 def test_test_time_augmentation(pretrained, classifier, tmp_path, run_tool):
-    result = run_tool('test.py', classifier, pretrained, '--work-dir', tmp_path, '--tta')
-    assert 'accuracy/top1' in result.stdout + result.stderr
+    """--tta against the mean of the network's probabilities of each image and its mirror image, worked out here."""
+    config = Config.fromfile(classifier)
+    data = classifier.parent / 'test'
+    files = [data / name / f'{number}.png' for name in CLASSES for number in range(2)]
+    images = torch.stack([torch.from_numpy(cv2.imread(str(file))[..., ::-1].copy()) for file in files]).permute(
+        0, 3, 1, 2
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config.model | dict(data_preprocessor=config.data_preprocessor))
+    model.load_state_dict(weights(pretrained))
+    with torch.no_grad():
+        model.head.fc.weight.mul_(100)  # ten iterations leave all classes about as probable
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # statistics of these images
+                module.reset_running_stats()
+        views = [model.data_preprocessor(dict(inputs=batch))['inputs'] for batch in (images, images.flip(3))]
+        model(views[0], mode='tensor')
+        plain, mirrored = (model.eval()(batch, mode='tensor').softmax(1) for batch in views)
+    scores = (plain + mirrored) / 2
+    assert (scores - plain).abs().max() > 1e-3
+    checkpoint, out = tmp_path / 'known.pth', tmp_path / 'predictions.json'
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    result = run_tool('test.py', classifier, checkpoint, '--work-dir', tmp_path, '--tta', '--out', out)
+    top1 = 100 * (scores.argmax(1) == torch.arange(10).repeat_interleave(2)).float().mean().item()
+    assert f'accuracy/top1: {top1:.4f}' in result.stdout + result.stderr
+    written = torch.full((20, 10), float('nan'))
+    for entry in json.loads(out.read_text()):
+        written[entry['image_id'], entry['category_id']] = entry['score']
+    seen = ~written.isnan()
+    assert seen.sum() == 100
+    torch.testing.assert_close(written[seen], scores[seen], atol=1e-5, rtol=0)
     wrong = run_tool('test.py', classifier, pretrained, '--tta', '--show-dir', 'pictures', check=False)
     assert wrong.returncode == 2 and "don't go with --tta" in wrong.stderr
 
