@@ -18,8 +18,9 @@ project = 'ean_mmdet'
 author = 'the ean_mmdet authors'
 version = release = ean_mmdet.__version__
 
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
-source_suffix = {'.md': 'markdown'}
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
+source_suffix = {'.md': 'myst-nb', '.ipynb': 'myst-nb'}
+nb_execution_mode = 'off'  # the notebook is stored with its outputs, and a test runs it
 exclude_patterns = ['results/*/README.md', '_build']
 myst_heading_anchors = 4
 suppress_warnings = ['myst.header']

@@ -90,6 +90,7 @@ def check_settings(config: Config, options: dict[str, Any], before: Config, spli
     Raises:
         InputError: A key that nothing reads; names what is near, or the keys that do what was meant.
     """
+    _check_scope('default_scope', config.get('default_scope'))
     vocabulary = _Vocabulary(config)
     for key, value in options.items():
         _check_option(key, value, before, vocabulary)
@@ -260,6 +261,11 @@ def _instead(name: str, rest: list[str], value: Any, settings: dict) -> str:
     return f'Where it went: --cfg-options {" ".join(f"{key}={entry}" for key, entry in list(found.items())[:8])}'
 
 
+def _check_scope(key: str, scope: Any) -> None:
+    if scope is not None and not isinstance(scope, str):
+        raise InputError(f"{key} must be the name of a library, such as 'mmdet', got {scope!r}")
+
+
 def _check_tree(name: str, value: Any, config: Config, vocabulary: _Vocabulary) -> None:
     if name == 'default_hooks' and isinstance(value, dict):
         for hook, entry in value.items():
@@ -268,6 +274,7 @@ def _check_tree(name: str, value: Any, config: Config, vocabulary: _Vocabulary) 
                 raise InputError(f'default_hooks.{hook} has no type{hint}')
     for key, entry in _dicts(value, name):
         kind = entry.get('type')
+        _check_scope(f'{key}._scope_', entry.get('_scope_'))
         if isinstance(kind, str):
             found = find_registered(kind, _scope(entry, config))
             if not found:

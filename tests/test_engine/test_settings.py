@@ -34,6 +34,8 @@ RETINANET = str(STOCK / 'retinanet/retinanet_r50_fpn_1x_coco.py')
         ('env_cfg.cudnn_benchmrk', True, 'did you mean env_cfg.cudnn_benchmark?'),
         ('randomness.sed', 1, 'nothing reads randomness.sed; did you mean'),
         ('lr', 0.1, 'nothing reads lr; did you mean optim_wrapper.optimizer.lr?'),
+        ('default_hooks.timer._scope_', 7, 'default_hooks.timer._scope_ must be the name of a library, such as'),
+        ('default_scope', 7, "default_scope must be the name of a library, such as 'mmdet', got 7"),
     ],
 )
 def test_a_misspelt_option(option, value, said):
