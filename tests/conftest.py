@@ -21,7 +21,7 @@ from tests.fork_server import ForkServer
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if 'PYTEST_XDIST_WORKER' in os.environ else 2)
 read_metafiles_once()
 
 
