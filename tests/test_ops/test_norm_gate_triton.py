@@ -16,10 +16,13 @@ from ean_mmdet.ops import norm_gate
 from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, make_inputs
 
 triton = pytest.importorskip('triton')
+from triton import language as tl  # noqa: E402
+
 from ean_mmdet.analysis.triton_occupancy import compile_kernels, missing, traffic  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton, self_check  # noqa: E402
 from ean_mmdet.ops import norm_gate_triton_plan as plans  # noqa: E402
 from tests.test_ops.test_batch_norm_gate import assert_equals_reference, make  # noqa: E402
+from tests.test_ops.triton_bounds import check_bounds  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -36,6 +39,29 @@ SHAPES = [(2, 7, 7, 5), (1, 8, 1, 1), (2, 4, 20, 16), (2, 24, 5, 9), (5, 4, 10, 
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def bounds(monkeypatch):
+    """In the interpreter no kernel reads or writes outside of its tensors."""
+    return check_bounds(monkeypatch) if INTERPRETED else None
+
+
+@triton.jit
+def _copy(x, y, first, count, SIZE: tl.constexpr):
+    places = first + tl.arange(0, SIZE)
+    tl.store(y + places, tl.load(x + places, places < count, 0.0), places < count)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason='runs inside test_in_the_interpreter')
+@pytest.mark.parametrize(('first', 'count'), [(-1, 6), (0, 7), (6, 7)])
+def test_an_access_out_of_bounds_is_seen(bounds, first, count):
+    x, y = torch.arange(6.0), torch.zeros(6)
+    with pytest.raises(Exception, match=r'OutOfBounds.*load at'):  # in Triton's own
+        _copy[(1,)](x, y, first, count, 8)
+    bounds.accesses = 0
+    _copy[(1,)](x, y, 0, 6, 8)
+    assert torch.equal(x, y) and bounds.accesses == 12
 
 
 @pytest.fixture
