@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
+HAS_COMPILER = any(map(shutil.which, (os.environ.get('CXX', 'c++'), 'g++', 'clang++')))
+needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason='no C++ compiler here')
 
 torch.set_num_threads(1 if 'PYTEST_XDIST_WORKER' in os.environ else 2)
 read_metafiles_once()

@@ -55,6 +55,10 @@ def parse_args() -> argparse.Namespace:
     numbers.add_argument('--batch-size', type=int, metavar='IMAGES', help='images a device')
     numbers.add_argument('--iterations', type=int, help='of the schedule')
     numbers.add_argument(
+        '--width', type=float, default=1.0, metavar='FACTOR',
+        help="on the channels of ssdlite's backbone; 0.5 suits a CPU (default: 1)",
+    )  # fmt: skip
+    numbers.add_argument(
         '--no-rehearsal', action='store_true', help='take the usual batch, without a look at memory and time'
     )
     return engine.parse(parser)
@@ -84,7 +88,7 @@ def write(args: argparse.Namespace) -> New:
     options = Options(args.format, tuple(args.annotations), args.images, tuple(args.classes), splits(args.splits))
     settings = Settings(
         args.detector, args.attention, args.start, args.val_fraction, args.seed, args.input_size, args.batch_size,
-        args.iterations, not args.no_rehearsal, args.force,
+        args.iterations, args.width, not args.no_rehearsal, args.force,
     )  # fmt: skip
     said = [word for word in sys.argv[1:] if word not in ('--force', '--train')]  # of no matter for the file
     command = f'python tools/new_config.py {shlex.join(said)}'

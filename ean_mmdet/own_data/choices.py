@@ -62,6 +62,7 @@ MANY = 300  # classes
 POOR = 0.7  # share of the boxes that anchors overlap
 EPOCHS = {'scratch': (40, 24, 200), 'started': (24, 12, 100)}  # at 300 images, least, most
 FEWEST = 500  # iterations
+SHORT = 10  # passes over the data, in which SSD's crops and expansions are not made up for
 RARE = 20  # times as many images of the most frequent class as of the rarest
 MOST_REPEATS = 4  # of the schedule where crops show a part of each image
 
@@ -76,6 +77,7 @@ class Choices:
         crop: Whether that is a crop of the image, scaled by ``factor``, which is tested whole.
         factor: The scale of images that are cropped.
         fine: Whether SSDLite has a level of stride 8.
+        light: Whether SSDLite is trained without SSD's crops and expansions.
         strides: Of SSDLite's levels.
         anchors: None for a detector without.
         batch_size: Images a device.
@@ -93,6 +95,7 @@ class Choices:
     crop: bool = False
     factor: float = 1.0
     fine: bool = False
+    light: bool = False
     strides: list[int] = field(default_factory=list)
     anchors: Anchors | None = None
     batch_size: int = 8
@@ -129,8 +132,8 @@ def choose(
     """
     choices = _size(detector, train, input_size)
     choices.batch_size = batch_size or DETECTORS[detector].batch[0]
-    _anchors(choices, base, train)
     _schedule(choices, train, started, iterations)
+    _anchors(choices, base, train, choices.light and not started)
     _frequencies(choices, train, classes)
     return choices
 
@@ -202,7 +205,7 @@ def _keeping_ratio(detector: str, width: float, height: float, small: float, giv
     return Choices(detector, (round(long * scale), round(short * scale)), crop)
 
 
-def _anchors(choices: Choices, base: Config, train: Contents) -> None:
+def _anchors(choices: Choices, base: Config, train: Contents, shallow: bool) -> None:
     path = DETECTORS[choices.detector].generator
     if not path:
         choices.reasons['anchors'] = 'none: YOLOX does without'
@@ -223,7 +226,7 @@ def _anchors(choices: Choices, base: Config, train: Contents) -> None:
         )  # fmt: skip
         coarse = choose_anchors(scaled, boxes, train.labels, size)
         fine = choose_anchors(dict(scaled, strides=_strides(size[0], 8)), boxes, train.labels, size)
-        choices.fine = fine.after > coarse.after + 0.05
+        choices.fine = shallow or fine.after > coarse.after + 0.05
         best = fine if choices.fine else coarse
         choices.strides = _strides(size[0], 8 if choices.fine else 16)
         sizes = {key: scaled[key] for key in ('min_sizes', 'max_sizes')}
@@ -238,7 +241,8 @@ def _anchors(choices: Choices, base: Config, train: Contents) -> None:
             + ('' if choices.detector == 'faster_rcnn' else '; --detector faster_rcnn has one of 4')
         )
     reached = f'{found.after:.2f} of the boxes are overlapped at an IoU of 0.5 or more (mean over classes)'
-    level = '; there is a level of stride 8 for the small ones' if choices.fine else ''
+    use = 'as shallow features learn sooner' if shallow else 'for the small ones'
+    level = f'; there is a level of stride 8, {use}' if choices.fine else ''
     choices.reasons['anchors'] = (
         f"{reached}, {found.before:.2f} by the base's{level}" if found.settings else f"the base's: {reached}"
     )
@@ -284,6 +288,11 @@ def _schedule(choices: Choices, train: Contents, started: bool, given: int | Non
     choices.iterations = rounded
     choices.epochs = max(1, round(rounded * choices.batch_size / images))
     choices.rate = float(f'{DETECTORS[choices.detector].rate[0 if started else 1] * choices.batch_size / 16:.3g}')
+    if choices.detector == 'ssdlite' and choices.epochs < SHORT and not choices.crop:
+        choices.light = True
+        choices.reasons['augmentation'] = (
+            f"flips alone: with SSD's crops and expansions a network learns little in {choices.epochs} passes"
+        )
     choices.reasons['schedule'] = text
     usual_rate = DETECTORS[choices.detector].rate[0 if started else 1]
     choices.reasons['learning rate'] = f'{usual_rate:g} for a batch of 16, in proportion'

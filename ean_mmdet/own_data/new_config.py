@@ -41,6 +41,7 @@ class Settings:
         input_size: See :func:`.choose`. Defaults to None.
         batch_size: Images a device. Defaults to None, what the memory holds.
         iterations: Of the schedule. Defaults to None, by the number of images.
+        width: Factor on the channels of SSDLite, above 0 and at most 1. Defaults to 1.
         rehearsal: Whether to train a few iterations for the memory and the time. Defaults to True.
         force: Whether an existing config is overwritten. Defaults to False.
     """
@@ -53,6 +54,7 @@ class Settings:
     input_size: int | None = None
     batch_size: int | None = None
     iterations: int | None = None
+    width: float = 1.0
     rehearsal: bool = True
     force: bool = False
 
@@ -120,7 +122,7 @@ def new_config(
         for role, dataset in datasets.items()
     }
     train = contents['train']
-    job = Job(settings.detector, spec, found, parts, datasets, start, configs, command, out)
+    job = Job(settings.detector, spec, found, parts, datasets, start, configs, command, out, settings.width)
     base = _load_base(job)
 
     def write(batch_size: int | None) -> Config:
@@ -174,6 +176,10 @@ def _check(out: Path, folder: Path, settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise InputError(f'--{name.replace("_", "-")} must be 1 or more, got {value}')
+    if settings.width != 1 and settings.detector != 'ssdlite':
+        raise InputError(f"--width is of ssdlite's backbone, and {settings.detector}'s is the one of its weights")
+    if not 0 < settings.width <= 1:
+        raise InputError(f'--width must be above 0 and at most 1, got {settings.width:g}')
     if settings.input_size and settings.detector in ('ssdlite', 'yolox') and settings.input_size % 32:
         raise InputError(f'--input-size must be a multiple of 32 for {settings.detector}, got {settings.input_size}')
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmdet.models.utils import make_divisible
 from mmengine.config import Config
 
 from ..errors import InputError
@@ -36,6 +37,7 @@ class Job:
         configs: The folder of this project's configs.
         command: The command line, for the head of the file.
         out: The config's file.
+        width: Factor on the channels of SSDLite. Defaults to 1.
     """
 
     detector: str
@@ -47,6 +49,7 @@ class Job:
     configs: Path
     command: str
     out: Path
+    width: float = 1.0
 
     @property
     def base(self) -> str | list[str]:
@@ -200,38 +203,42 @@ def _model(job: Job, choices: Choices) -> str:
             f'random_size_range=({low}, {high}), size_divisor=32, interval=10)]',
             '),',
         ]
+    levels = _levels(job, choices)
     if choices.fine:
         backbone = [*backbone, 'expansion_indices=(3, 5)']
     if backbone:
         line = f'backbone=dict({", ".join(backbone)}),'
         broken = ['backbone=dict(', *_indent([f'{setting},' for setting in backbone]), '),']
         lines += [line] if len(line) < WIDTH - 8 else broken
-    if choices.fine:
-        lines += [
-            'neck=dict(',
-            '    in_channels=level_channels[:3],',
-            '    out_channels=level_channels,',
-            '    level_strides=(2, 2, 2),',
-            '    level_paddings=(1, 1, 1),',
-            '),',
-        ]
+    if levels:
+        neck = [f'in_channels=level_channels[:{3 if choices.fine else 2}],', 'out_channels=level_channels,']
+        neck += ['level_strides=(2, 2, 2),', 'level_paddings=(1, 1, 1),'] if choices.fine else []
+        lines += ['neck=dict(', *_indent(neck), '),']
     anchors = _anchors(choices)
     if job.detector == 'faster_rcnn':
         if anchors:
             lines += ['rpn_head=dict(', *_indent(anchors), '),']
         lines.append(f'roi_head=dict(bbox_head=dict(num_classes={number})),')
     else:
-        head = ['in_channels=level_channels,'] if choices.fine else []
+        head = ['in_channels=level_channels,'] if levels else []
         lines += ['bbox_head=dict(', *_indent([*head, f'num_classes={number},', *anchors]), '),']
     if choices.most:
         inner = f'max_per_img={choices.most}'
         lines += _comment(f'{choices.reasons["detections"]}.', 4).strip().split('\n    ')
         lines.append(f'test_cfg=dict({f"rcnn=dict({inner})" if job.detector == "faster_rcnn" else inner}),')
-    head = [
-        '# Levels of stride 8 to 256: the expansions of the first blocks of stride 16 and 32, and the last block.',
-        'level_channels = (288, 576, 1280, 512, 256, 256)',
-    ] if choices.fine else []  # fmt: skip
-    return '\n'.join([*head, 'model = dict(', *_indent(lines), ')'])
+    return '\n'.join([*levels, 'model = dict(', *_indent(lines), ')'])
+
+
+def _levels(job: Job, choices: Choices) -> list[str]:
+    """The channels of SSDLite's levels, where they aren't the base's."""
+    if not choices.fine and job.width == 1:
+        return []
+    channels = (288, 576, 1280, 512, 256, 256) if choices.fine else (576, 1280, 512, 256, 256, 128)
+    blocks = 'the first blocks of stride 16 and 32' if choices.fine else 'the first block of stride 32'
+    return [
+        f'# Levels of stride {8 if choices.fine else 16} and more: expansions of {blocks}, the last block, the neck.',
+        f'level_channels = {tuple(make_divisible(value * job.width, 8) for value in channels)}',
+    ]
 
 
 def _indent(lines: Sequence[str]) -> list[str]:
@@ -282,6 +289,8 @@ def _backbone(job: Job) -> list[str]:
             settings.append(f'attention={module}')
         else:
             settings.append(f"plugins=[dict(cfg={module}, position='after_conv3')]")
+    if job.width != 1:
+        settings += [f'widen_factor={job.width:g}', f'last_channels={make_divisible(1280 * job.width, 8)}']
     if detector in ('faster_rcnn', 'retinanet'):
         if job.start.kind == 'scratch':
             settings += ['init_cfg=None', 'frozen_stages=-1', 'norm_eval=False']

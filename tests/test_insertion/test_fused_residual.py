@@ -18,6 +18,7 @@ from ean_mmdet.backbones import EANMobileNeXt, EANResNet, MobileNeXt
 from ean_mmdet.backbones.ean_resnet import EANBasicBlock, EANBottleneck
 from ean_mmdet.backbones.mobilenext import SandglassBlock
 from ean_mmdet.ops import norm_gate_cpp
+from tests.conftest import needs_compiler
 from tests.reference import plain_ean
 
 NAMES = {
@@ -407,6 +408,7 @@ def test_backbone_compiles_without_a_graph_break_and_exports(backbone_type, argu
     torch.testing.assert_close(torch.export.export(backbone, (x,)).module()(x), expected)
 
 
+@needs_compiler
 def test_block_in_the_compilers_own_code():
     torch.compiler.reset()
     block = EANBottleneck(16, 4)

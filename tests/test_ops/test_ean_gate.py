@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ean_mmdet.ops import WEIGHT_NORMS, ean_gate
+from tests.conftest import needs_compiler
 from tests.reference import plain_ean
 
 TAILS = [(False, None), (True, None), (False, 'relu'), (True, 'relu')]
@@ -124,6 +125,7 @@ class Block(nn.Module):
         return ean_gate(self.conv(x), *self.vectors, residual=x.repeat(1, 2, 1, 1), activation='relu')
 
 
+@needs_compiler
 @pytest.mark.slow
 def test_compiles_without_a_graph_break_and_exports():
     torch.compiler.reset()

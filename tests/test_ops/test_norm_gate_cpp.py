@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from ean_mmdet.ops import backends, norm_gate, norm_gate_cpp
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_compiler
 from tests.test_ops.test_batch_norm_gate import MODES, assert_equals_reference, fused, make
 from tests.test_ops.test_norm_gate import FORMATS
 
 needs_library = pytest.mark.skipif(norm_gate_cpp.missing() is not None, reason=str(norm_gate_cpp.missing()))
 
 
+@needs_compiler
 def test_is_built_where_a_compiler_is():
     """tools/setup.sh builds it; a machine whose PyTorch is too old does without."""
     if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 10):

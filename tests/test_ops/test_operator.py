@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from ean_mmdet.ops import norm_gate
+from tests.conftest import needs_compiler
 from tests.test_ops.test_norm_gate import FORMATS, NO_NORM, TAILS, make_inputs, plain
 
 OPERATOR = torch.ops.ean_mmdet.batch_norm_gate.default
@@ -137,6 +138,7 @@ def test_export_and_names():
     assert {'ean_mmdet::batch_norm_gate', 'ean_mmdet::batch_norm_gate_backward'} <= profiled
 
 
+@needs_compiler
 @pytest.mark.parametrize('layout', FORMATS)
 def test_compiles_without_a_graph_break(layout):
     torch.compiler.reset()

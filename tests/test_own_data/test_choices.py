@@ -134,6 +134,14 @@ def test_schedule_and_rate(bases):
     assert (given.iterations, given.rate, given.batch_size) == (50, 0.005, 8)
 
 
+@pytest.mark.parametrize(('iterations', 'light'), [(113, True), (380, False)])  # of 8 of 300 images: 3 and 10 passes
+def test_a_short_schedule_has_light_augmentation(iterations, light, bases):
+    choices = choose('ssdlite', bases['ssdlite'], data(300), ('a', 'b', 'c'), False, iterations=iterations)
+    assert choices.light is light is ('augmentation' in choices.reasons)
+    other = choose('yolox', bases['yolox'], data(300), ('a', 'b', 'c'), False, iterations=iterations)
+    assert not other.light
+
+
 def test_images_smaller_than_the_usual_input(bases):
     small = choose('ssdlite', bases['ssdlite'], data(size=(96, 64), box=20.0), ('a', 'b', 'c'), False)
     assert small.input_size == (128, 128)

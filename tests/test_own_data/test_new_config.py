@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
 from ean_mmdet.datasets.config_parts import datasets_of
@@ -130,6 +131,24 @@ def test_every_detector_has_the_classes_everywhere(detector, attention, kind, tr
         assert part.metainfo.classes == tuple(sorted(classes))
     names = {type(module).__name__ for module in build_model(config).modules()}
     assert attention == 'none' or attention.partition('(')[0] in names
+
+
+@pytest.mark.parametrize(('factor', 'attention'), [(0.5, 'EAN'), (0.35, 'SE')])
+def test_a_narrower_ssdlite_for_a_short_schedule(factor, attention, train, val, classes, tmp_path):
+    data = exports.coco_folders(tmp_path / 'data', dict(train=train, val=val), classes)
+    new = make(data, tmp_path / 'config.py', attention=attention, width=factor, iterations=2, input_size=64)
+    usual = make(data, tmp_path / 'usual.py', attention=attention, input_size=64)
+    small, full = (build_model(config) for config in (new.config, usual.config))
+    parameters = [sum(p.numel() for p in model.parameters()) for model in (small, full)]
+    assert parameters[0] < (factor + 0.1) * parameters[1]
+    scores, _ = small.eval()(torch.zeros(1, 3, 64, 64), mode='tensor')
+    assert len(scores) == 6 and scores[0].shape[1] % (len(classes) + 1) == 0
+    for config, count in ((new.config, 0), (usual.config, 1)):
+        (part,) = datasets_of(config, 'train')
+        assert sum(step['type'] == 'Expand' for step in part.pipeline) == count
+    for wrong, message in ((dict(width=0), 'above 0'), (dict(width=0.5, detector='yolox'), "--width is of ssdlite's")):
+        with pytest.raises(InputError, match=message):
+            make(data, tmp_path / 'x.py', **wrong)
 
 
 def test_attention_that_cannot_be(train, classes, tmp_path):
