@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to a trained, evaluated and drawn EAN detector: set up where needed, draw the sample data set, train an
-# EAN-MobileNeXt SSDLite on it, evaluate COCO mAP, show detections beside ground truth, and report.
+# From nothing to a trained, evaluated and drawn EAN detector: set up where needed, draw the sample data set, write a
+# config for it, train an EAN-MobileNeXt SSDLite, evaluate COCO mAP, show detections beside ground truth, and report.
 #   bash tools/quickstart.sh
-# Environment: that of tools/setup.sh. Everything is written to data/sample and work_dirs/quickstart.
+# Environment: that of tools/setup.sh. Everything is written to data/sample and work_dirs.
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
