@@ -79,7 +79,7 @@ def left_out(unreadable: list[str], total: int) -> None:
         )
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that it appears under its name whole or not at all; its folder is created.
 
     Args:
@@ -104,8 +104,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text, whole or not at all; see :func:`write_whole`."""
-    write_whole(path, lambda partial: partial.write_text(text))
+    """Write a text, whole or not at all; see :func:`write_atomically`."""
+    write_atomically(path, lambda partial: partial.write_text(text))
 
 
 def make_folder(path: Path) -> None:

@@ -23,7 +23,7 @@ from ean_mmdet.evaluation.estimate import estimate
 from ean_mmdet.evaluation.page import Section, page
 from ean_mmdet.evaluation.pictures import figure_url
 from ean_mmdet.evaluation.results import tested_shape
-from ean_mmdet.files import make_folder, write_text, write_whole
+from ean_mmdet.files import make_folder, write_atomically, write_text
 from ean_mmdet.table import Table
 
 console = Console(width=None if sys.stdout.isatty() else 200)
@@ -179,7 +179,7 @@ def write(
         folder / 'comparison.md', table.markdown() + '\n' + '\n'.join(f'- {line}' for line in result.words()) + '\n'
     )
     write_text(folder / 'comparison.json', json.dumps(result.data() | dict(protocol=protocol), indent=1))
-    write_whole(folder / 'comparison.png', lambda path: figure.savefig(path, format='png', dpi=130))
+    write_atomically(folder / 'comparison.png', lambda path: figure.savefig(path, format='png', dpi=130))
     sections = [Section('Result', [('table', table), *(('text', line) for line in result.words())])]
     sections[0].add('picture', (figure_url(figure), f'Differences in {result.metric}'))
     if rates:

@@ -10,7 +10,7 @@ from ean_mmdet.engine import user_errors
 from ean_mmdet.errors import InputError
 from ean_mmdet.evaluation.curves import against_table, curves_table, outcomes_against, plot_against, plot_curves
 from ean_mmdet.evaluation.runs import choose_metric, read_runs, short_names
-from ean_mmdet.files import claim, write_whole
+from ean_mmdet.files import claim, write_atomically
 from ean_mmdet.table import Table
 
 
@@ -76,7 +76,7 @@ def main() -> None:
         figure, table, notes = draw(args)
         default = Path(f'runs_{args.against}.png' if args.against else 'runs.png')
         out = claim(args.out, default, runs=args.runs)
-        write_whole(out, lambda path: figure.savefig(path, format=out.suffix[1:].lower(), dpi=150))
+        write_atomically(out, lambda path: figure.savefig(path, format=out.suffix[1:].lower(), dpi=150))
     for note in notes:
         print(f'note: {note}', file=sys.stderr, flush=True)
     table.print()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..attention.ean import EAN
 from ..errors import InputError, near_names
-from ..files import write_whole
+from ..files import write_atomically
 from ..ops.fold import Vectors, fold
 
 
@@ -194,7 +194,7 @@ def write_overlays(path: Path, image: np.ndarray, maps: dict[str, Tensor], share
         figure.colorbar(shown, ax=axis, shrink=0.8, format='%.4f')
     for axis in axes:
         axis.axis('off')
-    write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=130))
+    write_atomically(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=130))
 
 
 def write_picture(path: Path, statistics: Sequence[MapStatistics]) -> None:
@@ -215,4 +215,4 @@ def write_picture(path: Path, statistics: Sequence[MapStatistics]) -> None:
     axes[3].set_xticks(
         positions, [entry.name.removeprefix('backbone.') for entry in statistics], rotation=60, ha='right'
     )
-    write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=130))
+    write_atomically(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=130))

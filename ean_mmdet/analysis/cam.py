@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, did_you_mean, near_names
-from ..files import write_whole
+from ..files import write_atomically
 
 # By name: the class of the package, and whether it wants a target to take gradients of.
 METHODS = {
@@ -260,4 +260,4 @@ def write_picture(path: Path, image: np.ndarray, activations: dict[str, Activati
         axis.set_title(f'{name}: {entry.label}' if entry.label else name, fontsize=9)
     for axis in axes:
         axis.axis('off')
-    write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:]))
+    write_atomically(path, lambda partial: figure.savefig(partial, format=path.suffix[1:]))

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from ..errors import InputError
-from ..files import write_whole
+from ..files import write_atomically
 from .initializers import WarmStart
 from .layouts import BACKBONE
 from .plain import to_plain
@@ -75,11 +75,11 @@ def convert_checkpoint(
         meta = {'warm_start': dict(source=source, scaled=report.scaled)}
         if isinstance(content, dict) and isinstance(content.get('meta'), dict) and 'dataset_meta' in content['meta']:
             meta['dataset_meta'] = to_plain(content['meta']['dataset_meta'])
-        save_whole(dict(meta=meta, state_dict={key[strip:]: state[key].cpu().clone() for key in keys}), path)
+        save_atomically(dict(meta=meta, state_dict={key[strip:]: state[key].cpu().clone() for key in keys}), path)
     return report
 
 
-def save_whole(checkpoint: dict, path: Path) -> None:
+def save_atomically(checkpoint: dict, path: Path) -> None:
     """Write a checkpoint so that it appears under its name whole or not at all.
 
     Raises:
@@ -90,7 +90,7 @@ def save_whole(checkpoint: dict, path: Path) -> None:
         with open(partial, 'wb') as file:  # not by name: then torch.save raises what is no OSError on a full disk
             torch.save(checkpoint, file)
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def without_checkpoints(config: Any) -> Any:

@@ -107,7 +107,7 @@ def adapt_weights(
     found = match_weights(weights, model)
     declared, others, loaded = _new_modules(model, found, source, strict)
     if strict:
-        _check_whole_parts(found, weights, model, source)
+        _check_complete_parts(found, weights, model, source)
     else:
         if not found.by_name:
             print_log(f'{source} has {found.source}', 'current')
@@ -151,7 +151,7 @@ def load_complete(model: nn.Module, source: str) -> dict:
     return checkpoint
 
 
-def _check_whole_parts(found: Match, weights: dict[str, Tensor], model: nn.Module, source: str) -> None:
+def _check_complete_parts(found: Match, weights: dict[str, Tensor], model: nn.Module, source: str) -> None:
     if not found.tensors:
         raise InputError(
             f'{source} has no key in common with the model. It has {sample(weights)}; the model has '

@@ -14,7 +14,7 @@ from torch import nn
 from ..datasets.config_parts import is_classifier
 from ..datasets.pipeline import preprocess, read_image
 from ..errors import InputError
-from ..files import find_images, write_whole
+from ..files import find_images, write_atomically
 from .exported import padded
 
 # Convolutions and matrix products, which take the time; an EAN, the decoding of boxes and their suppression stay float.
@@ -62,7 +62,7 @@ def quantize(path: Path, out: Path, mode: str, inputs: Iterator[dict[str, np.nda
         model = onnx.load(quantized)
     kept = {entry.key for entry in model.metadata_props}
     model.metadata_props.extend(e for e in onnx.load(path).metadata_props if e.key not in kept)
-    write_whole(out, lambda partial: partial.write_bytes(model.SerializeToString()))
+    write_atomically(out, lambda partial: partial.write_bytes(model.SerializeToString()))
 
 
 class _Reader:

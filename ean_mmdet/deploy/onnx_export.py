@@ -16,7 +16,7 @@ from torch import nn
 
 from ..datasets.config_parts import pipeline_of, type_name
 from ..errors import InputError
-from ..files import write_whole
+from ..files import write_atomically
 from . import nms, plain_ean, roi_align
 from .networks import to_graph
 from .plain_ean import replace_eans
@@ -168,7 +168,7 @@ def export_onnx(graph: Any, size: tuple[int, int], path: Path, about: dict, divi
     foreign = {node.domain for node in model.graph.node} - {'', 'ai.onnx'}
     if foreign:
         raise InputError(f'the graph has operators that are no standard ones: {", ".join(sorted(foreign))}')
-    write_whole(path, lambda partial: partial.write_bytes(model.SerializeToString()))
+    write_atomically(path, lambda partial: partial.write_bytes(model.SerializeToString()))
 
 
 def export_torch(graph: Any, size: tuple[int, int], path: Path, about: dict, divisor: int | None = None) -> None:
@@ -194,4 +194,4 @@ def export_torch(graph: Any, size: tuple[int, int], path: Path, about: dict, div
         except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
             raise InputError(f'{type(graph).__name__} cannot be exported: {str(error).splitlines()[0]}') from error
     extra = {f'{METADATA}.json': json.dumps(about)}
-    write_whole(path, lambda partial: torch.export.save(program, partial, extra_files=extra))
+    write_atomically(path, lambda partial: torch.export.save(program, partial, extra_files=extra))

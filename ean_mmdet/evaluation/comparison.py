@@ -49,13 +49,13 @@ class Outcome:
         return [seed for seed, value in self.values.items() if value is None]
 
     @property
-    def whole(self) -> list[float]:
+    def complete(self) -> list[float]:
         """The values, if none is missing."""
         return [] if self.missing else [value for value in self.values.values() if value is not None]
 
     def against(self, reference: Outcome) -> Interval | None:
         """The paired difference to another network; None where a seed is missing or there is nothing to go by."""
-        if self is reference or not self.whole or not reference.whole:
+        if self is reference or not self.complete or not reference.complete:
             return None
         differences = [value - reference.values[seed] for seed, value in self.values.items()]  # type: ignore[operator]
         resampled = None
@@ -96,7 +96,7 @@ class Comparison:
         costs = list(dict.fromkeys(key for outcome in self.outcomes for key in outcome.cost))
         rows = []
         for outcome in self.outcomes:
-            values = outcome.whole
+            values = outcome.complete
             shown = ', '.join('missing' if v is None else f'{v:{number}}' for _, v in sorted(outcome.values.items()))
             average = f'{mean(values):{number}}' if values else '–'
             if len(values) > 1:
@@ -106,8 +106,8 @@ class Comparison:
             if found:
                 difference = f'{found.mean:+{number}} [{found.low:+{number}}, {found.high:+{number}}]'
                 detectable = f'{found.detectable:{number}}'
-            elif values and reference.whole and outcome is not reference:
-                difference = f'{mean(values) - mean(reference.whole):+{number}}'
+            elif values and reference.complete and outcome is not reference:
+                difference = f'{mean(values) - mean(reference.complete):+{number}}'
             rows.append(
                 (outcome.name, shown, average, difference, detectable, *(outcome.cost.get(c, '–') for c in costs))
             )
@@ -182,8 +182,8 @@ class Comparison:
             entry: dict[str, Any] = dict(
                 name=outcome.name, seeds=outcome.values, missing=outcome.missing, cost=outcome.cost
             )
-            if outcome.whole:
-                values = outcome.whole
+            if outcome.complete:
+                values = outcome.complete
                 entry |= dict(mean=mean(values), deviation=stdev(values) if len(values) > 1 else None)
             found = outcome.against(self.reference)
             entry['difference'] = found and vars(found)
@@ -299,7 +299,7 @@ def compare_logs(files: Sequence[Path], metric: str, reference: str = 'plain') -
         raise InputError(f'no run of {reference}; there are {", ".join(outcomes)}')
     for outcome in outcomes.values():
         outcome.values = {seed: outcome.values.get(seed) for seed in sorted(seeds)}
-    order = sorted(outcomes.values(), key=lambda entry: (entry.name != reference, mean(entry.whole or [math.inf])))
+    order = sorted(outcomes.values(), key=lambda entry: (entry.name != reference, mean(entry.complete or [math.inf])))
     return Comparison(metric, order)
 
 

@@ -13,7 +13,7 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
 from ..errors import InputError
-from ..files import write_whole
+from ..files import write_atomically
 from ..palette import COLOURS
 from ..table import Table
 from .choices import SMALL, Choices
@@ -127,7 +127,7 @@ def draw_examples(contents: Contents, classes: Sequence[str], path: Path) -> Non
     columns = min(COLUMNS, len(cells))
     rows = [np.concatenate(cells[begin : begin + columns], 1) for begin in range(0, len(cells), columns)]
     _, data = cv2.imencode('.jpg', np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
-    write_whole(path, lambda partial: partial.write_bytes(data.tobytes()))
+    write_atomically(path, lambda partial: partial.write_bytes(data.tobytes()))
 
 
 def _examples(contents: Contents) -> list[int]:
