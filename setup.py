@@ -16,10 +16,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:
+    sys.exit(
+        f"error: setuptools {setuptools.__version__} is too old to build ean_mmdet: pip install 'setuptools>=70.1'"
+    )
 
 SOURCES = Path('ean_mmdet', 'ops', 'csrc')
 LOWEST_TORCH = (2, 10)

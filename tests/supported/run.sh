@@ -44,7 +44,7 @@ case $name in
         hide_compilers "$venv/path"
         wheel=$venv/wheel
         rm -rf "$wheel"
-        "$python" -m pip install -q torch torchvision setuptools numpy
+        "$python" -m pip install -q torch torchvision 'setuptools>=70.1' numpy
         "$python" -m pip wheel -q --no-deps --no-build-isolation -w "$wheel" "$venv/src"
         "$python" -m pip install -q "$(ls "$wheel"/*-py3-none-any.whl)[mmdet,pretrain,analysis,test]" tensorboard
         # that is the whole installation, whatever is imported first
@@ -54,7 +54,7 @@ case $name in
         package=mmcv extras=mmdet,pretrain engine=
         [ "$name" != onedl ] || package=onedl-mmcv extras=onedl engine=onedl-mmengine
         version=$(sed -n "s/^$package==//p" "$versions")
-        "$python" -m pip install -q torch torchvision setuptools wheel ninja psutil numpy $engine
+        "$python" -m pip install -q torch torchvision 'setuptools>=70.1' wheel ninja psutil numpy $engine
         wheels=$("$python" -W ignore tools/build_mmcv.py --package "$package" --version "$version")
         "$python" -m pip install -q --find-links "$wheels" --no-build-isolation \
             -e "$venv/src[$extras,analysis,own_data,test]" tensorboard

@@ -1,0 +1,55 @@
+"""Print what ``train.py`` beside this file wrote as a table in Markdown.
+
+python docs/results/gates/table.py OUT_DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean, stdev
+
+from ean_mmdet.table import Table
+
+HEADER = (
+    'setting', 'seeds', 'held out', 'top-1', 'top-1, constant maps', 'abs(α·ω), first and last', 'abs(δ)',
+    'spread of the map',
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('results', type=Path, help='folder of train.py')
+    args = parser.parse_args()
+    found: dict[str, list[dict]] = {}
+    for path in sorted(args.results.glob('*_seed*.json'), key=lambda path: path.stat().st_mtime):
+        found.setdefault(path.stem.rpartition('_seed')[0], []).append(json.loads(path.read_text()))
+    rows = []
+    for name, results in sorted(found.items(), key=lambda item: -mean(r['epochs'][-1]['held_out'] for r in item[1])):
+        last = [result['epochs'][-1] for result in results]
+        gates = [epoch for epoch in last if 'alpha_omega' in epoch]
+        constant = [result['test_with_constants'] for result in results if 'test_with_constants' in result]
+        ends = [f'{mean(g["alpha_omega"][place] for g in gates):.3f}' for place in (0, -1)] if gates else ()
+        rows.append(
+            (
+                name,
+                ', '.join(f'{epoch["test"]:.2f}' for epoch in last),
+                scatter([epoch['held_out'] for epoch in last]),
+                scatter([epoch['test'] for epoch in last]),
+                scatter(constant) if constant else '',
+                ', '.join(ends),
+                f'{mean(mean(g["delta"]) for g in gates):.2f}' if gates else '',
+                f'{mean(mean(g["spread"]) for g in gates):.3f}' if gates else '',
+            )
+        )
+    print(Table('Gates', HEADER, tuple(rows)).markdown())
+
+
+def scatter(values: list[float]) -> str:
+    """Mean ± standard deviation."""
+    return f'{mean(values):.2f}' + (f' ± {stdev(values):.2f}' if len(values) > 1 else '')
+
+
+if __name__ == '__main__':
+    main()
