@@ -33,7 +33,9 @@ def in_one_type(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | No
 
 def ready(fields: Fields, dtype: torch.dtype) -> Fields:
     """Return the same with its tensors, the first four of the fields, contiguous and of that type."""
-    for tensor in fields[:4]:
+    # a tuple, as PyTorch 2.6 traces no slice of a named one
+    first: tuple[Tensor | None, ...] = tuple(fields)[:4]  # type: ignore[assignment]
+    for tensor in first:
         if tensor is not None and (tensor.dtype != dtype or not tensor.is_contiguous()):
             values: list[Any] = [t.to(dtype).contiguous() if isinstance(t, Tensor) else t for t in fields]
             return type(fields)(*values)

@@ -174,7 +174,7 @@ def check(
         and len(size) == 1
         and size[0]
         and shape[1] % size[0] == 0
-        and _are_vectors(vectors[:4], size, device)
+        and _are_vectors((vectors.weight, vectors.bias, vectors.alpha, vectors.delta), size, device)
         and _are_vectors(of_norm, shape[1:2], device)
         and (residual is None or (residual.shape == shape and residual.device == device))
         and activation in ACTIVATIONS

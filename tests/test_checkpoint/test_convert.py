@@ -99,9 +99,11 @@ def test_whole_detectors_find_the_same_boxes(make, size, steps, tmp_path):
     for wanted, got in zip(expected, found):
         wanted, got = wanted.pred_instances, got.pred_instances
         assert len(wanted) > 5
-        torch.testing.assert_close(got.bboxes, wanted.bboxes, rtol=1e-5, atol=1e-5 * size)
         torch.testing.assert_close(got.scores, wanted.scores, rtol=1e-5, atol=1e-6)
-        assert torch.equal(got.labels, wanted.labels)
+        # scores that are equal to rounding may come in another order
+        rows = [torch.cat([d.bboxes / size, d.scores[:, None], d.labels[:, None]], 1) for d in (wanted, got)]
+        distances = torch.cdist(*rows, p=torch.inf)
+        assert len(wanted) == len(got) and distances.min(0)[0].max() < 2e-5 and distances.min(1)[0].max() < 2e-5
 
     # mmcv's NMS takes no float64, so there it is what the heads get that is compared
     expected, found = (copy.deepcopy(network).double().extract_feat(image.double()) for network in networks)

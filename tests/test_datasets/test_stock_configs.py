@@ -30,6 +30,8 @@ from tests.stock_configs import CONFIGS, check_stock_config
     ],
 )
 def test_none_is_refused(name, tmp_path, monkeypatch):
+    if not (CONFIGS / name).is_file():
+        pytest.skip(f'this version of MMDetection has no {name}')
     monkeypatch.chdir(tmp_path)
     end, text = check_stock_config(CONFIGS / name)
     # COCO's panoptic evaluator has a package of its own
