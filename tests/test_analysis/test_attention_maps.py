@@ -72,6 +72,7 @@ def test_without_eans():
         eans(nn.Sequential(OrderedDict(gates=EAN(8, groups=2))), ['gate'])
 
 
+@pytest.mark.slow
 def test_eans_without_images_are_refused(run_tool):
     result = run_tool('attention_maps.py', 'x.py', 'x.pth', '--eans', 'x', check=False)
     assert result.returncode == 2 and '--eans chooses what is drawn over the --images' in result.stderr

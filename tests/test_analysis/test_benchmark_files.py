@@ -6,6 +6,7 @@ from ean_mmdet.deploy import export_onnx, to_deploy
 from tests.test_deploy.models import classifier
 
 
+@pytest.mark.slow
 def test_exported_files_side_by_side(tmp_path):
     paths = []
     for number, name in enumerate(('SE', 'EAN')):

@@ -91,6 +91,7 @@ def test_targets_and_names_that_are_not_there(tmp_path, sample_data):
         find_layers(build_model(config), ['backbone.layr8'])
 
 
+@pytest.mark.slow
 def test_the_tool_puts_networks_side_by_side(tmp_path, sample_data, run_tool):
     tiny = write_config(tmp_path, sample_data)
     run_tool('train.py', tiny, '--work-dir', tmp_path / 'run')

@@ -45,6 +45,7 @@ def train(run_tool, config, tmp_path, check):
     return run_tool('train.py', config, '--work-dir', tmp_path / 'run', check=check, PYTHONPATH=str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 def test_stops_and_names_the_image(broken, tmp_path, run_tool, workers):
     result = train(run_tool, broken('', workers=workers), tmp_path, check=False)
@@ -54,6 +55,7 @@ def test_stops_and_names_the_image(broken, tmp_path, run_tool, workers):
     assert (tmp_path / 'run/iter_3.pth').is_file()
 
 
+@pytest.mark.slow
 def test_skips_and_counts_it(broken, tmp_path, run_tool):
     config = broken("broken_images = dict(on_error='skip', limit=3)", workers=1)
     result = train(run_tool, config, tmp_path, check=True)
@@ -62,6 +64,7 @@ def test_skips_and_counts_it(broken, tmp_path, run_tool):
     assert (tmp_path / 'run/iter_12.pth').is_file()
 
 
+@pytest.mark.slow
 def test_never_leaves_out_an_image_to_evaluate_on(broken, tmp_path, run_tool):
     config = broken("broken_images = dict(on_error='skip', limit=3)", image=26)
     result = train(run_tool, config, tmp_path, check=False)

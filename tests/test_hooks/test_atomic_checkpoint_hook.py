@@ -96,6 +96,7 @@ run_with(Path(sys.argv[1])).train()
 """
 
 
+@pytest.mark.slow
 def test_killed_while_a_checkpoint_is_written(tmp_path):
     """With max_keep_ckpts=1 the older one is still there, and is what last_checkpoint names."""
     process = subprocess.Popen(

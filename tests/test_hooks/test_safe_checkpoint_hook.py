@@ -113,6 +113,7 @@ COSINE = dict(type='CosineAnnealingLR', by_epoch=False, begin=2, eta_min=0.001)
 WARM_UP = dict(type='LinearLR', by_epoch=False, start_factor=0.1, end=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('new', [False, True])
 def test_a_longer_schedule(tmp_path, caplog, new):
     """mmengine's rate stays where it ended, which is said; the new schedule is that of a run which always had it."""

@@ -215,6 +215,7 @@ def test_in_another_precision_and_without_an_image():
     torch.testing.assert_close(model(dict(image=images().bfloat16())), expected)
 
 
+@pytest.mark.slow
 def test_pytorch_alone_is_enough():
     code = (
         'import sys\n'

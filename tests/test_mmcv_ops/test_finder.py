@@ -51,6 +51,7 @@ def test_import_of_the_package_is_enough(tmp_path):
     assert result.stdout.split() == [str(ROOT / 'ean_mmdet/mmcv_ops/__init__.py'), 'True', 'True'], result.stderr
 
 
+@pytest.mark.slow
 def test_installed_it_works_whatever_is_imported_first(tmp_path):
     """In a process that has never heard of the package, as MMDetection's own tools/test.py, and as on Python 3.14."""
     result = run(

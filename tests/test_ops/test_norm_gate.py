@@ -273,6 +273,7 @@ def test_half_parameters_and_mixed_residual():
                                rtol=1e-2, atol=1e-2)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_imports_nothing_of_openmmlab():
     code = (
         'import sys\n'
