@@ -48,7 +48,8 @@ def installed(folder: Path) -> Path:
 
 def test_import_of_the_package_is_enough(tmp_path):
     result = run('import ean_mmdet' + CODE, lite(tmp_path), ROOT)
-    assert result.stdout.split() == [str(ROOT / 'ean_mmdet/mmcv_ops/__init__.py'), 'True', 'True'], result.stderr
+    # the last words: OneDL's fork prints some as it is imported
+    assert result.stdout.split()[-3:] == [str(ROOT / 'ean_mmdet/mmcv_ops/__init__.py'), 'True', 'True'], result.stderr
 
 
 @pytest.mark.slow

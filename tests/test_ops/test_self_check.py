@@ -145,4 +145,5 @@ def test_a_kept_verdict_holds_in_another_process(tmp_path):
         'print(s.verdict(norm_gate_eager, variant, torch.device("cpu")))'
     )
     result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
-    assert result.stdout.strip() == 'differs by 3 of the largest value', result.stderr[-2000:]
+    # the last line: OneDL's fork prints others as it is imported
+    assert result.stdout.splitlines()[-1] == 'differs by 3 of the largest value', result.stderr[-2000:]
