@@ -2,7 +2,7 @@
 
 Everything else about the package is in pyproject.toml. The library is built against the PyTorch of the environment that
 the package goes into, also where pip builds in an isolated environment of its own, and needs of PyTorch its vector
-headers and two functions of its stable C interface (PyTorch 2.10 and later).
+headers and its stable interface (PyTorch 2.10 and later).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ except ImportError:
 
 SOURCES = Path('ean_mmdet', 'ops', 'csrc')
 LOWEST_TORCH = (2, 10)
+LOWEST_ABI = f'0x{LOWEST_TORCH[0]:02x}{LOWEST_TORCH[1]:02x}000000000000ULL'  # of its stable interface for C++
 FOLDERS = ('configs', 'tools')
 # Without -ffp-contract=off the compiler would round a sum differently from one way to write it to another.
 FLAGS = [
@@ -139,7 +140,8 @@ def find_torch() -> Path:
 
 GATE = Extension(
     'ean_mmdet.ops._gate',
-    sources=[str(SOURCES / 'library.cpp')],
+    sources=[str(SOURCES / name) for name in ('library.cpp', 'operators.cpp')],
+    define_macros=[('TORCH_TARGET_VERSION', LOWEST_ABI)],
     depends=[str(SOURCES / name) for name in ('gate.h', 'kernels.cpp')],
     libraries=['torch_cpu'],
     extra_compile_args=FLAGS,

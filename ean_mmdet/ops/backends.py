@@ -19,6 +19,7 @@ from .self_check import Checked
 
 Implementation = ModuleType | Checked
 BACKENDS = ('eager', 'cpp', 'triton')
+FORCED = os.environ.get('EAN_BACKEND')  # read once: between two convolutions it would take as long as a small map
 TYPES = (torch.float32, torch.float16, torch.bfloat16)  # that the compiled kernels take
 
 
@@ -29,7 +30,7 @@ def backend(z: Tensor) -> Implementation:
         ValueError: ``EAN_BACKEND`` is unknown.
         RuntimeError: It names one that can't run here.
     """
-    forced = os.environ.get('EAN_BACKEND')
+    forced = FORCED
     if forced is None and z.is_cpu and z.dtype in TYPES and norm_gate_cpp.missing() is None:
         return norm_gate_cpp
     if forced not in (None, *BACKENDS):

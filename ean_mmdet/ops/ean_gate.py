@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .fold import Vectors
 from .norm_gate import NO_NORM, check
-from .operator import gate
+from .operator import gate, quick
 
 
 def ean_gate(
@@ -48,6 +48,9 @@ def ean_gate(
             :func:`.norm_gate` refuses.
         TypeError, RuntimeError: As :func:`.norm_gate` raises them.
     """
+    y = quick(x, weight, bias, alpha, delta, weight_norm, eps, *NO_NORM, 0.0, residual, activation, inplace)
+    if y is not None:
+        return y
     vectors = Vectors(weight, bias, alpha, delta, weight_norm)
     check('ean_gate', x, vectors, residual, activation)
     return gate(x, vectors, eps, residual, activation == 'relu', NO_NORM, inplace)[0]

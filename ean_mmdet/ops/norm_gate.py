@@ -17,9 +17,8 @@ from torch import Tensor
 from .batch_norm import BatchNorm
 from .dtypes import in_type
 from .fold import WEIGHT_NORMS, Vectors
-from .operator import gate
+from .operator import ACTIVATIONS, gate, quick
 
-ACTIVATIONS = (None, 'relu')
 NO_NORM = BatchNorm(None, None, None, None, 0.0, False)
 
 
@@ -42,9 +41,9 @@ def norm_gate(
     the type of ``x``. For the gradient ``x`` is kept, and with ReLU the output, which the next layer keeps anyway.
     There are no second derivatives, except under ``torch.func``, whose transforms get the formula in plain PyTorch.
 
-    The environment variable ``EAN_BACKEND`` forces an implementation: ``eager``, ``cpp`` or ``triton``. By default it
-    is Triton on GPUs that it supports, the compiled kernels on a CPU, both for float32, float16 and bfloat16, and eager
-    PyTorch otherwise.
+    The environment variable ``EAN_BACKEND``, as it is when the package is imported, forces an implementation:
+    ``eager``, ``cpp`` or ``triton``. By default it is Triton on GPUs that it supports, the compiled kernels on a CPU,
+    both for float32, float16 and bfloat16, and eager PyTorch otherwise.
 
     Args:
         x: Feature map of shape (N, C, H, W) and a floating-point type.
@@ -67,6 +66,9 @@ def norm_gate(
         TypeError: ``x`` isn't of a floating-point type.
         RuntimeError: ``EAN_BACKEND`` forces an implementation that can't run here.
     """
+    y = quick(x, None, None, scale, shift, 'l2', eps, *NO_NORM, 0.0, residual, activation, inplace)
+    if y is not None:
+        return y
     vectors = Vectors(None, None, scale, shift, 'l2')
     check('norm_gate', x, vectors, residual, activation)
     return gate(x, vectors, eps, residual, activation == 'relu', NO_NORM, inplace)[0]
@@ -127,16 +129,22 @@ def batch_norm_gate(
             there is but one value a channel in training.
         TypeError, RuntimeError: As :func:`norm_gate`.
     """
+    training = training or running_mean is None
+    y = quick(
+        z, weight, bias, alpha, delta, weight_norm, eps, norm_weight, norm_bias, running_mean, running_var, norm_eps,
+        training, momentum, residual, activation, inplace,
+    )  # fmt: skip
+    if y is not None:
+        return y
     vectors = Vectors(weight, bias, alpha, delta, weight_norm)
     check('batch_norm_gate', z, vectors, residual, activation, (running_mean, running_var, norm_weight, norm_bias))
-    mean, var = running_mean, running_var
-    if training or running_mean is None:
-        training, mean, var = True, None, None
+    norm = BatchNorm(norm_weight, norm_bias, running_mean, running_var, norm_eps, training)
+    if training:
+        norm = norm._replace(mean=None, var=None)
         if z.numel() == z.shape[1] > 0:
             raise ValueError(
                 f'batch_norm_gate: Expected more than 1 value per channel when training, got {tuple(z.shape)}'
             )
-    norm = BatchNorm(norm_weight, norm_bias, mean, var, norm_eps, training)
     y, batch = gate(z, vectors, eps, residual, activation == 'relu', norm, inplace)
     if training and running_mean is not None and running_var is not None and batch is not None and z.numel():
         count = z.numel() / z.shape[1]

@@ -4,7 +4,8 @@ The formulas, forward and backward, are in ``README.md`` beside this file. Scale
 by :mod:`.fold`, inside the operator: on a small map, one function for autograd takes longer to call than to compute.
 
 Whoever watches operators sees this one: compilers, exporters, ``torch.jit.trace``, the profiler, modes. Where nobody
-does, :func:`gate` calls the implementation itself, as the dispatcher's way to Python takes longer than a small map.
+does, :func:`gate` calls the implementation itself, as the dispatcher's way to Python takes longer than a small map; and
+on a CPU with compiled kernels :func:`quick` calls theirs, which look at the arguments themselves.
 """
 
 from __future__ import annotations
@@ -15,13 +16,86 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from . import norm_gate_eager
+from . import backends, norm_gate_cpp, norm_gate_eager
 from .backends import backend
 from .batch_norm import BatchNorm
 from .dtypes import arithmetic_type, in_one_type, ready
 from .fold import Vectors
 
+ACTIVATIONS = (None, 'relu')
 PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def quick(
+    z: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    alpha: Tensor,
+    delta: Tensor,
+    weight_norm: str,
+    eps: float,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    norm_mean: Tensor | None,
+    norm_var: Tensor | None,
+    norm_eps: float,
+    training: bool,
+    momentum: float,
+    residual: Tensor | None,
+    activation: str | None,
+    inplace: bool,
+) -> Tensor | None:
+    """Gate ``z`` by the compiled kernels, where all is as they take it; the arguments haven't been looked at.
+
+    In one frame and without named tuples: between two convolutions each line of Python takes as long as five in a loop.
+
+    Args:
+        z: The feature map.
+        weight: As all up to ``eps`` one of EAN's, see :class:`.Vectors`.
+        bias: See there.
+        alpha: See there.
+        delta: See there.
+        weight_norm: See there.
+        eps: Added to each plane's variance and to the norm of γ.
+        norm_weight: As all up to ``training`` the batch norm's, see :class:`.BatchNorm`.
+        norm_bias: See there.
+        norm_mean: The running mean; in training it gets its share of the batch's.
+        norm_var: The running variance, likewise.
+        norm_eps: See there.
+        training: See there.
+        momentum: The batch's share.
+        residual: Added to the gated map, or None.
+        activation: ``'relu'`` or None.
+        inplace: Whether the result may be written over ``z``.
+
+    Returns:
+        The result; None where something is wrong or other than they take it.
+    """
+    if (
+        torch.compiler.is_dynamo_compiling()
+        or _watched(z)
+        or torch._C._are_functorch_transforms_active()
+        or activation not in ACTIVATIONS
+        or backends.FORCED not in (None, 'cpp')
+        or norm_gate_cpp.missing() is not None
+        or not z.is_cpu
+    ):
+        return None
+    code = norm_gate_cpp.CODES.get(weight_norm, -1)
+    relu = activation is not None
+    if torch.is_grad_enabled():
+        return _Quick.apply(
+            z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, norm_weight, norm_bias, norm_mean,
+            norm_var, norm_eps, training, momentum, code,
+        )  # fmt: skip
+    inplace = inplace and (not z.is_inference() or torch.is_inference_mode_enabled())
+    y, _, _ = norm_gate_cpp.operators()[0](
+        z, weight, bias, alpha, delta, code, eps, norm_weight, norm_bias, norm_mean, norm_var, norm_eps, training,
+        momentum, residual, relu, inplace, False,
+    )  # fmt: skip
+    if y is z and not z.is_inference():
+        torch.autograd.graph.increment_version(z)  # which compiled kernels don't
+    return y
 
 
 def gate(
@@ -109,14 +183,14 @@ def _save(ctx, inputs, output):
     z, weight, bias, alpha, delta, weight_norm, eps, _, relu, norm_weight, norm_bias, mean, var, norm_eps, training = (
         inputs
     )
-    y, *others = output
+    _, moments, batch = output
     if training:
-        mean, var = output[2].unbind()
-    # y costs no memory in a network: the next convolution keeps it too.
-    kept = y if relu else None
-    ctx.save_for_backward(z, kept, output[1], weight, bias, alpha, delta, norm_weight, norm_bias, mean, var)
+        mean, var = batch.unbind()
+    # The output costs no memory in a network: the next convolution keeps it too.
+    kept = output[0] if relu else None
+    ctx.save_for_backward(z, kept, moments, weight, bias, alpha, delta, norm_weight, norm_bias, mean, var)
     ctx.constants = weight_norm, eps, relu, norm_eps, training
-    ctx.mark_non_differentiable(*(t for t in others if t is not None))
+    ctx.mark_non_differentiable(*(t for t in (moments, batch) if t is not None))
     ctx.set_materialize_grads(False)
 
 
@@ -151,6 +225,47 @@ class _Gate(torch.autograd.Function):
         return output
 
     backward = staticmethod(_gradients)
+
+
+class _Quick(torch.autograd.Function):
+    """Autograd of what the compiled kernels took as it was given, in few calls; None where they didn't take it."""
+
+    @staticmethod
+    def forward(
+        ctx, z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, norm_weight, norm_bias, mean, var,
+        norm_eps, training, momentum, code,
+    ):  # fmt: skip
+        y, moments, batch = norm_gate_cpp.operators()[0](
+            z, weight, bias, alpha, delta, code, eps, norm_weight, norm_bias, mean, var, norm_eps, training, momentum,
+            residual, relu, False, True,
+        )  # fmt: skip
+        if y is None:
+            return None
+        if training:
+            mean, var = batch.unbind()
+        kept = y if relu else None
+        ctx.save_for_backward(z, kept, moments, weight, bias, alpha, delta, norm_weight, norm_bias, mean, var)
+        ctx.constants = weight_norm, eps, relu, norm_eps, training
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        if not torch.is_grad_enabled() and not _watched(grad):
+            z, y, moments, weight, bias, alpha, delta, norm_weight, norm_bias, mean, var = ctx.saved_tensors
+            weight_norm, eps, relu, norm_eps, training = ctx.constants
+            wanted = ctx.needs_input_grad[7]
+            dresidual = torch.empty_like(z) if relu and wanted else None
+            dz, dweight, dbias, dalpha, ddelta, dnorm = norm_gate_cpp.operators()[1](
+                z, weight, bias, alpha, delta, norm_gate_cpp.CODES[weight_norm], eps, norm_weight, norm_bias, mean, var,
+                norm_eps, training, grad, y, moments, dresidual,
+            )  # fmt: skip
+            if dz is not None:
+                dnorm_weight, dnorm_bias = (None, None) if norm_weight is None else dnorm.unbind()
+                return (
+                    dz, dweight, dbias, dalpha, ddelta, None, None, grad if wanted and not relu else dresidual, None,
+                    dnorm_weight, dnorm_bias, None, None, None, None, None, None,
+                )  # fmt: skip
+        return (*_gradients(ctx, grad), None, None)
 
 
 def _refuse(ctx, *_):

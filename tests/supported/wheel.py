@@ -5,7 +5,6 @@
 cibuildwheel runs it on each wheel of a release; here it shows that one wheel serves several Pythons and PyTorches.
 """
 
-import os
 import platform
 import statistics
 import sys
@@ -16,7 +15,7 @@ import torch
 
 import ean_mmdet
 from ean_mmdet.attention import EAN
-from ean_mmdet.ops import norm_gate_cpp
+from ean_mmdet.ops import backends, norm_gate_cpp
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -39,7 +38,7 @@ def main() -> None:
     x = torch.randn(2, 256, 100, 152)
     results, times = [], []
     for backend in ('cpp', 'eager'):
-        os.environ['EAN_BACKEND'] = backend
+        backends.FORCED = backend
         with torch.no_grad():
             results.append(gate(x))
             times.append(seconds(lambda: gate(x)))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ean_mmdet.ops import norm_gate_cpp
+from ean_mmdet.ops import backends, norm_gate_cpp
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def backend(request, monkeypatch):
     """Each implementation for the CPU in turn."""
     if request.param == 'cpp' and norm_gate_cpp.missing():
         pytest.skip(norm_gate_cpp.missing())
-    monkeypatch.setenv('EAN_BACKEND', request.param)
+    monkeypatch.setattr(backends, 'FORCED', request.param)
     return request.param
 
 

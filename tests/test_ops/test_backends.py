@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ean_mmdet.ops import norm_gate
+from ean_mmdet.ops import backends, norm_gate
 from tests.reference import plain_norm_gate
 
 
@@ -17,17 +17,17 @@ class TestBackend:
         return norm_gate(self.x, self.vector, self.vector)
 
     def test_unknown(self, monkeypatch):
-        monkeypatch.setenv('EAN_BACKEND', 'cuda')
+        monkeypatch.setattr(backends, 'FORCED', 'cuda')
         with pytest.raises(ValueError, match=r"EAN_BACKEND must be one of eager, cpp, triton, or unset, got 'cuda'"):
             self.run()
 
     def test_eager(self, monkeypatch):
-        monkeypatch.setenv('EAN_BACKEND', 'eager')
+        monkeypatch.setattr(backends, 'FORCED', 'eager')
         torch.testing.assert_close(self.run(), plain_norm_gate(self.x, self.vector, self.vector))
 
     def test_triton_that_can_not_run_says_why(self, monkeypatch):
         pytest.importorskip('triton')
-        monkeypatch.setenv('EAN_BACKEND', 'triton')
+        monkeypatch.setattr(backends, 'FORCED', 'triton')
         with pytest.raises(RuntimeError, match=r'EAN_BACKEND=triton can not run here: the map is on cpu.*INTERPRET=1'):
             self.run()
         with pytest.raises(RuntimeError, match=r'its kernels take .*float16.* and the map is torch.float64'):
@@ -35,9 +35,8 @@ class TestBackend:
 
     @pytest.mark.parametrize('triton', [None, SimpleNamespace(__version__='2.1.0')])
     def test_triton_that_is_not_installed_or_too_old(self, monkeypatch, triton):
-        module = sys.modules['ean_mmdet.ops.backends']
-        monkeypatch.setattr(module, '_triton', module._triton.__wrapped__)
+        monkeypatch.setattr(backends, '_triton', backends._triton.__wrapped__)
         monkeypatch.setitem(sys.modules, 'triton', triton)
-        monkeypatch.setenv('EAN_BACKEND', 'triton')
+        monkeypatch.setattr(backends, 'FORCED', 'triton')
         with pytest.raises(RuntimeError, match='EAN_BACKEND=triton can not run here: no Triton 3 is installed'):
             self.run()

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from ean_mmdet.ops import norm_gate, norm_gate_eager
+from ean_mmdet.ops import backends, norm_gate, norm_gate_eager
 from tests.reference import plain_norm_gate
 
 NO_NORM = (None, None, None, None, 0.0, False)
@@ -179,7 +179,7 @@ def test_no_layout_is_copied(monkeypatch, layout):
         monkeypatch.setattr(
             norm_gate_eager, name, lambda *args, original=original: seen.append(args[:2]) or original(*args)
         )
-    monkeypatch.setenv('EAN_BACKEND', 'eager')
+    monkeypatch.setattr(backends, 'FORCED', 'eager')
     x, scale, shift = make_inputs((2, 6, 7, 5), layout=layout)
     y = norm_gate(x, scale, shift)
     grad = torch.randn_like(y)
@@ -315,7 +315,7 @@ def test_input_is_checked():
 @pytest.mark.parametrize('layout', FORMATS)
 @pytest.mark.parametrize('shape', [(2, 6, 7, 5), (1, 8, 1, 1), (8, 960, 10, 10), (2, 256, 200, 304), (1, 3, 700, 900)])
 def test_on_a_gpu(monkeypatch, shape, layout, backend):
-    monkeypatch.setenv('EAN_BACKEND', backend)
+    monkeypatch.setattr(backends, 'FORCED', backend)
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for residual, activation in TAILS:
             y = assert_equals_plain(make_inputs(shape, dtype, layout, residual, 'cuda'), activation)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ean_mmdet.ops import norm_gate
+from ean_mmdet.ops import backends, norm_gate
 from tests.test_ops.test_norm_gate import FORMATS, TAILS, assert_equals_plain, make_inputs
 
 triton = pytest.importorskip('triton')
@@ -66,7 +66,7 @@ def test_an_access_out_of_bounds_is_seen(bounds, first, count):
 
 @pytest.fixture
 def use_triton(monkeypatch):
-    monkeypatch.setenv('EAN_BACKEND', 'triton')
+    monkeypatch.setattr(backends, 'FORCED', 'triton')
 
 
 @pytest.fixture

@@ -82,13 +82,14 @@ def test_eager_takes_over_with_one_line(monkeypatch, caplog, forward):
     monkeypatch.setattr(backends, '_triton', lambda: module)
     monkeypatch.setattr(backends, 'backend', lambda z: backends._checked(module))
     monkeypatch.setattr('ean_mmdet.ops.operator.backend', lambda z: backends._checked(module))
+    monkeypatch.setattr(sys.modules['ean_mmdet.ops.norm_gate'], 'quick', lambda *args: None)
     x, scale = torch.randn(2, 4, 5, 5, requires_grad=True), torch.randn(4)
-    monkeypatch.setenv('EAN_BACKEND', 'eager')
+    monkeypatch.setattr(backends, 'FORCED', 'eager')
     expected = norm_gate_eager.forward(
         x.detach(), self_check.Vectors(None, None, scale, scale, 'l2'), 1e-5, None, False,
         self_check.BatchNorm(None, None, None, None, 0.0, False),
     )[0]  # fmt: skip
-    monkeypatch.delenv('EAN_BACKEND')
+    monkeypatch.setattr(backends, 'FORCED', None)
     for _ in range(2):
         y = norm_gate(x, scale, scale)
         torch.testing.assert_close(y, expected)

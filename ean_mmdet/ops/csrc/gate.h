@@ -59,8 +59,8 @@ struct Backward {
 // What a block's planes add to the gradients of the norm's bias and weight, of the shift and of the scale.
 enum Total : int64_t { kBias, kWeight, kShift, kScale, kTotals };
 
-// What Python calls with, packed by norm_gate_cpp.py in this order, eight bytes each. Vectors are those of EAN, of `size`
-// numbers, and of the batch norm; null where there are none.
+// What the library is called with. Vectors are those of EAN, of `size` numbers, and of the batch norm; null where there
+// are none.
 struct Call {
   int64_t type, samples, channels, pixels, channels_last;
   const float *weight, *bias, *alpha, *delta;

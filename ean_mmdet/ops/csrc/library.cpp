@@ -1,5 +1,5 @@
-// The compiled gate's two entry points, for ctypes. Of PyTorch it needs torch_parallel_for of the stable C interface
-// (PyTorch 2.10), so a library that was built with one PyTorch serves later ones too.
+// The compiled gate's two entry points, for operators.cpp. Of PyTorch it needs torch_parallel_for of the stable C
+// interface (PyTorch 2.10).
 #include "gate.h"
 
 #include <algorithm>
@@ -188,10 +188,10 @@ Norm norm_of(const Call &c) {
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-// The name of the kernels that run here: default, avx2 or avx512.
-// What the caller has to pack: a library of another version is told by it.
-EXPORT int64_t ean_call_bytes(int64_t backward) { return backward ? sizeof(ean::BackwardCall) : sizeof(ean::ForwardCall); }
+// Counted up where the operators change: by it norm_gate_cpp.py tells a library of another version.
+EXPORT int32_t ean_interface() { return 1; }
 
+// The name of the kernels that run here: default, avx2 or avx512.
 EXPORT const char *ean_kernels() { return ean::kernels().name; }
 
 EXPORT int32_t ean_forward(const ean::ForwardCall *f) {
