@@ -3,9 +3,9 @@
 The formulas, forward and backward, are in ``README.md`` beside this file. Scale and shift come from EAN's four vectors
 by :mod:`.fold`, inside the operator: on a small map, one function for autograd takes longer to call than to compute.
 
-Whoever watches operators sees this one: compilers, exporters, ``torch.jit.trace``, the profiler, modes. Where nobody
-does, :func:`gate` calls the implementation itself, as the dispatcher's way to Python takes longer than a small map; and
-on a CPU with compiled kernels :func:`quick` calls theirs, which look at the arguments themselves.
+Whoever watches operators sees this one: compilers, exporters, ``torch.jit.trace``, modes. Where nobody does,
+:func:`gate` calls the implementation itself, as the dispatcher's way to Python takes longer than a small map; and on a
+CPU with compiled kernels :func:`quick` calls their operators, which look at the arguments themselves.
 """
 
 from __future__ import annotations
@@ -133,16 +133,11 @@ def gate(
 
 
 def _watched(z: Tensor) -> bool:
-    """Tell whether something sees operators: fake tensors, modes such as FLOP counters, the profiler, torch.jit.trace.
+    """Tell whether something sees operators: fake tensors, modes such as FLOP counters, torch.jit.trace.
 
-    PyTorch has no public function that tells of modes or of the profiler.
+    PyTorch has no public function that tells of modes.
     """
-    return bool(
-        type(z) not in PLAIN
-        or torch._C._len_torch_dispatch_stack()
-        or torch.autograd._profiler_enabled()
-        or torch.jit.is_tracing()
-    )
+    return bool(type(z) not in PLAIN or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing())
 
 
 def _memory_format(z: Tensor) -> torch.memory_format:

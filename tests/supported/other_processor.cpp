@@ -42,7 +42,8 @@ int main() {
     ean::Call call{n[0], n[1], n[2], n[3], n[4], weight.data(), bias.data(), alpha.data(), delta.data(), n[5], 0, 1e-5,
                    norm_weight.data(), norm_bias.data(), mean.data(), var.data(), 1e-5, n[7]};
     ean::ForwardCall forward{call, z.data(), residual.data(), n[6], y.data(), moments.data()};
-    ean::BackwardCall backward{call, grad.data(), z.data(), n[6] ? y.data() : nullptr, moments.data(), dz.data(),
+    const float *kept = n[3] > ean::TAKEN_AGAIN ? moments.data() : nullptr;
+    ean::BackwardCall backward{call, grad.data(), z.data(), n[6] ? y.data() : nullptr, kept, dz.data(),
                                n[6] ? dresidual.data() : nullptr, dweight.data(), dbias.data(), dalpha.data(),
                                ddelta.data(), dnorm.data()};
     if (ean_forward(&forward) || ean_backward(&backward)) return 1;

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ean_mmdet.analysis.timing import kept_memory
 from ean_mmdet.ops import backends, norm_gate, norm_gate_cpp
 from tests.conftest import ROOT, needs_compiler
 from tests.test_ops.test_batch_norm_gate import MODES, assert_equals_reference, fused, make
@@ -202,3 +203,16 @@ def test_no_layout_is_copied(monkeypatch, mode, layout):
     y.backward(grad)
     (z, _), (given_z, given_grad) = seen
     assert z.data_ptr() == given_z.data_ptr() == inputs['z'].data_ptr() and given_grad.data_ptr() == grad.data_ptr()
+
+
+@needs_library
+@pytest.mark.parametrize(('side', 'numbers'), [(1, 0), (2, 0), (3, 2)])
+def test_what_the_compiled_kernels_keep_of_a_plane(side, numbers):
+    """The map itself, and mean and variance where they aren't taken again sooner than they are read."""
+    x, vector = torch.randn(5, 8, side, side, requires_grad=True), torch.ones(8)
+    kept = kept_memory(lambda: norm_gate(x, vector, vector)) - vector.nbytes
+    assert kept == x.nbytes + numbers * 5 * 8 * 4
+    with torch.profiler.profile() as profile:
+        norm_gate(x, vector, vector).sum().backward()
+    profiled = {event.key for event in profile.key_averages()}
+    assert {'ean_mmdet::cpp_gate', 'ean_mmdet::cpp_gate_backward'} <= profiled

@@ -49,7 +49,8 @@ struct Backward {
   Norm norm;
   const void *grad, *z, *y;  // y, the output, or null where there was no ReLU
   void *dz, *dresidual;      // dresidual may be null
-  const float *scale, *shift, *mean, *var;
+  const float *scale, *shift;
+  const float *mean, *var;  // (samples, channels), as Forward wrote them, or null: they are taken again
   int64_t shared;
   double eps;
   float *du;       // (2, samples, channels): scratch, only where the batch norm is in training
@@ -77,19 +78,20 @@ struct ForwardCall {
   const void *z, *residual;
   int64_t relu;
   void *y;
-  float *moments;  // (2, samples, channels), written
+  float *moments;  // (2, samples, channels), written; for single pixels null
 };
 
 struct BackwardCall {
   Call call;
   const void *grad, *z, *y;
-  const float *moments;
+  const float *moments;  // may be null
   void *dz, *dresidual;
   float *dweight, *dbias, *dalpha, *ddelta, *dnorm;  // dnorm: (2, channels), of the norm's weight and bias
 };
 
 constexpr int64_t SIDE_BY_SIDE = 4;  // vectors of channels that a task takes in channels_last: 256 bytes with AVX-512
 constexpr int64_t SMALL = 64;        // pixels of the planes that are transposed, to fill vectors with channels
+constexpr int64_t TAKEN_AGAIN = 4;   // pixels of the planes whose moments the backward pass takes again, instead of keeping
 constexpr int64_t CHUNK = 2048;      // pixels summed up before their sum goes to the others'
 
 // One set of kernels for each kind of processor. Tasks are numbered by channel, then by sample.

@@ -683,16 +683,21 @@ void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
   Planes planes;
   Sums s;
   Gradient gradient;
-  auto set_planes = [&](int64_t index) {
-    if (!b.map.single)
+  auto set_planes = [&](int64_t index, const E *in) {
+    const bool alike[SIDE_BY_SIDE] = {};
+    if (b.mean)
       copy_in(planes.mean, b.mean + index, t.channels), copy_in(planes.var, b.var + index, t.channels);
+    else if (!b.map.single)
+      layout.template each<4>(alike, [&](auto part, int64_t at, int64_t lane) {
+        moments(part, in + at, planes.mean + lane, planes.var + lane);
+      });
     planes.set(channels, b.eps, b.map.single);
     planes.find_recomputed(t.channels);
   };
   auto first_pass = [&](int64_t n) {
     int64_t at = layout.offset(n, t.channel), index = n * b.map.channels + t.channel;
-    set_planes(index);
     const E *g = layout.in(grad + at, kGrad), *in = layout.in(z + at, kZ);
+    set_planes(index, in);
     const E *out = y ? layout.in(y + at, kY) : nullptr;
     E *dout = layout.out(dz + at, kDz), *dr = dresidual ? layout.out(dresidual + at, kOther) : nullptr;
     layout.template each<2>(planes.recomputed, [&](auto part, int64_t i, int64_t lane) {
@@ -708,7 +713,11 @@ void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
   alignas(64) Lanes bias = {}, weight = {};  // what the batch norm's gradients take away, in training
   auto second_pass = [&](int64_t n, bool again) {
     int64_t at = layout.offset(n, t.channel), index = n * b.map.channels + t.channel;
-    if (again) set_planes(index);
+    auto input = [&](const T *map, int tile) {
+      return again ? layout.in(map + at, tile) : layout.out(const_cast<T *>(map) + at, tile);
+    };
+    const E *in = input(z, kZ), *g = nullptr, *out = nullptr;
+    if (again) set_planes(index, in);
     for_lanes(t.channels, [&](int64_t i) {
       float ar = channels.a[i] * planes.r[i];
       gradient.du_mean[i] = s.du[i] * share;
@@ -718,12 +727,8 @@ void backward_task(const Backward &b, const Blocks &blocks, const Task &t) {
     for (int64_t begin = 0; keeps && begin < t.channels; begin += W)
       if (!planes.recomputed[begin / W])
         for (int64_t i = begin; i < begin + W; ++i) gradient.constant[i] -= planes.slope[i] * gradient.du_mean[i];
-    auto input = [&](const T *map, int tile) {
-      return again ? layout.in(map + at, tile) : layout.out(const_cast<T *>(map) + at, tile);
-    };
     bool recomputes = !keeps;
     for (bool any : planes.recomputed) recomputes |= any;
-    const E *in = input(z, kZ), *g = nullptr, *out = nullptr;
     if (recomputes) g = input(grad, kGrad), out = y ? input(y, kY) : nullptr;
     if (keeps) input(dz, kDz);
     E *dout = layout.out(dz + at, kDz);

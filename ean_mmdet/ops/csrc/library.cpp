@@ -198,7 +198,7 @@ EXPORT int32_t ean_forward(const ean::ForwardCall *f) {
   const ean::Call &c = f->call;
   ean::Fold fold(c);
   ean::Forward forward{ean::view(c), ean::norm_of(c), f->z, f->residual, f->y, fold.scale.data(), fold.shift.data(),
-                       c.size, c.eps, bool(f->relu), f->moments, f->moments + c.samples * c.channels};
+                       c.size, c.eps, bool(f->relu), f->moments, f->moments ? f->moments + c.samples * c.channels : nullptr};
   return ean::run_forward(forward);
 }
 
@@ -212,7 +212,7 @@ EXPORT int32_t ean_backward(const ean::BackwardCall *b) {
   std::unique_ptr<float[]> du(c.training ? new float[2 * map.samples * channels] : nullptr);
   std::unique_ptr<double[]> totals(new double[ean::kTotals * chunks * channels]);
   ean::Backward backward{map, norm, b->grad, b->z, b->y, b->dz, b->dresidual, fold.scale.data(), fold.shift.data(),
-                         b->moments, b->moments + map.samples * channels, c.size, c.eps, du.get(), totals.get()};
+                         b->moments, b->moments ? b->moments + c.samples * channels : nullptr, c.size, c.eps, du.get(), totals.get()};
   int32_t error = ean::run(backward, blocks, &ean::Kernels::backward);
   if (error) return error;
   auto total = [&](int64_t which, int64_t shared) {

@@ -195,8 +195,8 @@ bool overlap(const Tensor &one, const Tensor &other, int64_t bytes) {
   return a < b + bytes && b < a + bytes;
 }
 
-// The gated map, which is z where it may be; each plane's moments where they are wanted (`keep`); and the batch's in
-// training, where norm_mean and norm_var are the running ones, or none, and get their share.
+// The gated map, which is z where it may be; each plane's moments where they are wanted (`keep`) and worth it; and the
+// batch's in training, where norm_mean and norm_var are the running ones, or none, and get their share.
 constexpr char FORWARD[] =
     "cpp_gate(Tensor z, Tensor weight, Tensor bias, Tensor alpha, Tensor delta, int weight_norm, float eps, Tensor "
     "norm_weight, Tensor norm_bias, Tensor norm_mean, Tensor norm_var, float norm_eps, bool training, float momentum, "
@@ -213,13 +213,14 @@ void forward(StableIValue *values, uint64_t, uint64_t) {
   const int64_t planes = call.samples * call.channels, bytes = planes * call.pixels * (call.type == kFloat ? 4 : 2);
   const bool over = inplace && !call.training && !(residual && overlap(residual, s.z, bytes));
   Tensor y = over ? s.z.again() : empty_like(s.z), batch;
-  Tensor moments = keep ? empty_floats({2, call.samples, call.channels}) : Tensor();
-  std::unique_ptr<float[]> scratch(keep ? nullptr : new float[2 * planes]);
+  const bool kept = keep && call.pixels > TAKEN_AGAIN;
+  Tensor moments = kept ? empty_floats({2, call.samples, call.channels}) : Tensor();
+  std::unique_ptr<float[]> scratch(kept || call.pixels == 1 ? nullptr : new float[2 * planes]);
   if (call.training) {
     batch = empty_floats({2, call.channels});
     call.norm_mean = batch.data(), call.norm_var = batch.data() + call.channels;
   }
-  const ForwardCall f{call, s.z.data<void>(), residual.data<void>(), relu, y.data<void>(), keep ? moments.data() : scratch.get()};
+  const ForwardCall f{call, s.z.data<void>(), residual.data<void>(), relu, y.data<void>(), kept ? moments.data() : scratch.get()};
   check(ean_forward(&f));
   if (call.training && s.norm_mean) update(call, batch.data(), s.norm_mean.data(), s.norm_var.data(), momentum);
   stack.put(y, moments, batch);
@@ -240,7 +241,8 @@ void backward(StableIValue *values, uint64_t, uint64_t) {
     return stack.put(Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor());
   Tensor dz = empty_like(s.z), dweight = empty_like(s.weight), dbias = empty_like(s.bias), dalpha = empty_like(s.alpha),
          ddelta = empty_like(s.delta), dnorm = s.norm_mean ? empty_floats({2, s.call.channels}) : Tensor();
-  const BackwardCall b{s.call, grad.data<void>(), s.z.data<void>(), y.data<void>(), moments.data(), dz.data<void>(),
+  const float *kept = s.call.pixels > TAKEN_AGAIN ? moments.data() : nullptr;
+  const BackwardCall b{s.call, grad.data<void>(), s.z.data<void>(), y.data<void>(), kept, dz.data<void>(),
                        dresidual.data<void>(), dweight.data(), dbias.data(), dalpha.data(), ddelta.data(), dnorm.data()};
   check(ean_backward(&b));
   stack.put(dz, dweight, dbias, dalpha, ddelta, dnorm);
