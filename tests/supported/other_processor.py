@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from ean_mmdet.ops.fold import Vectors, fold
-from ean_mmdet.ops.norm_gate_cpp import TYPES
 from tests.conftest import ROOT
 from tests.reference import plain_batch_norm_gate
 from tests.test_ops.test_norm_gate import FORMATS
+
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as in gate.h
 
 SHAPES = ((3, 24, 7, 5), (5, 24, 1, 1), (4, 24, 2, 2), (2, 24, 20, 23), (1, 8, 60, 66), (2, 70, 4, 4), (3, 40, 30, 31))
 # as in setup.py
