@@ -191,6 +191,10 @@ def tables(result: dict) -> list[Table]:
         'network', 'feature map', *(f'{name}, ms' for name in (*others, 'EAN', 'copy')),
         *(f'{name} / EAN' for name in others), 'of copy speed',
     )  # fmt: skip
+
+    def mean(network: str, means: dict) -> tuple[str, ...]:
+        return network, 'geometric mean', *[''] * (len(others) + 2), *_ratios(others, means, means['copy_share'])
+
     by_pass = []
     for pass_, transfers in TRANSFERS.items():
         cells = []
@@ -198,9 +202,16 @@ def tables(result: dict) -> list[Table]:
             mine = [row for row in rows if (row['network'], row['pass']) == (network, pass_)]
             for row in mine:
                 times = [*(row['seconds'][name] for name in (*others, 'EAN')), row['copy']]
-                cells.append((network, '×'.join(map(str, row['shape'])), *_times(times), *_ratios(row['ratio'], row)))
-            cells.append(_mean(network, result['means'][pass_][network], len(others) + 2))
-        cells.append(_mean('all', result['means'][pass_]['all'], len(others) + 2))
+                cells.append(
+                    (
+                        network,
+                        '×'.join(map(str, row['shape'])),
+                        *_times(times),
+                        *_ratios(others, row['ratio'], row['copy_share']),
+                    )
+                )
+            cells.append(mean(network, result['means'][pass_][network]))
+        cells.append(mean('all', result['means'][pass_]['all']))
         title = f'{pass_}: {settings["dtype"]}, {settings["layout"]}, {result["environment"]["device"]}'
         note = f'Medians of {settings["repeat"]} rounds; copy speed: of the {transfers} transfers needed.'
         by_pass.append(Table.of(title, header, cells, [note]))
@@ -211,12 +222,8 @@ def _times(seconds: list[float]) -> list[str]:
     return [f'{1e3 * value:.3f}' for value in seconds]
 
 
-def _ratios(ratios: dict, row: dict) -> list[str]:
-    return [*(f'{ratio:.2f}' for name, ratio in ratios.items() if name != 'copy_share'), f'{row["copy_share"]:.0%}']
-
-
-def _mean(network: str, means: dict, blanks: int) -> tuple[str, ...]:
-    return network, 'geometric mean', *[''] * blanks, *_ratios(means, means)
+def _ratios(others: list[str], ratios: dict, share: float) -> list[str]:
+    return [*(f'{ratios[name]:.2f}' for name in others), f'{share:.0%}']
 
 
 def _memory_table(rows: list[dict]) -> Table:

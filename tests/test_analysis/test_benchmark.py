@@ -82,7 +82,9 @@ def test_ops_against_the_plain_formula(monkeypatch):
     assert result['means']['inference']['all']['slowest'] == min(
         row['ratio']['plain'] for row in result['rows'] if row['pass'] == 'inference'
     )
-    assert len(ops.tables(result)) == 4
+    tables = ops.tables(result)
+    assert len(tables) == 4
+    assert all(len(row) == len(table.header) for table in tables for row in table.rows)
 
 
 def test_tool(run_tool, tmp_path):
