@@ -18,7 +18,7 @@ extern "C" int32_t ean_backward(const ean::BackwardCall *);
 namespace ean {
 namespace {
 
-void check(int32_t error) { STABLE_TORCH_ERROR_CODE_CHECK(error); }
+void check(int32_t error) { TORCH_ERROR_CODE_CHECK(error); }
 
 // A tensor that this function owns, or none.
 class Tensor {
