@@ -1,6 +1,6 @@
 # SSDLite-MobileNetV2 of the comparison from ImageNet weights, plain, on BCCD: the model is MMDetection's with a level
 # of stride 8 in front, as platelets are some 14 pixels wide; data and augmentation are those of the SSDLite-MobileNeXt.
-# The protocol is docs/results/transfer/README.md.
+# The protocol is docs/results/transfer.md.
 _base_ = './ssdlite192_mobilenext_bccd.py'
 
 max_iters = 300

@@ -24,7 +24,7 @@ from .found import Options
 from .rehearse import fit_batch
 from .show import choices_table, draw_examples, summary
 from .split import FRACTION, split_part
-from .weights import find_start
+from .weights import check_start, find_start
 from .write import Job, render, write_parts
 
 
@@ -136,10 +136,15 @@ def new_config(
 
     try:
         config = write(settings.batch_size)
-        build_model(config)
+        model = build_model(config)
     except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:  # an InputError is a ValueError
         out.unlink(missing_ok=True)
         raise InputError(f'--attention {settings.attention}: {" ".join(str(error).split())}') from error
+    try:
+        check_start(start, model)
+    except InputError:
+        out.unlink(missing_ok=True)
+        raise
     others = {'start': start.note}
     if settings.rehearsal:
         size = tuple(np.median(train.sizes, axis=0).astype(int).tolist())

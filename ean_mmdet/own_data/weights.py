@@ -11,7 +11,11 @@ import mmdet
 import torch
 import yaml
 from mmengine.runner.checkpoint import get_torchvision_models
+from torch import nn
 
+from ..checkpoint.reading import weights_in
+from ..checkpoint.safe_load import load_local
+from ..checkpoint.warm_start import adapt_weights
 from ..errors import InputError
 from .choices import DETECTORS
 
@@ -66,6 +70,22 @@ def find_start(detector: str, given: str | None) -> Start:
     return Start(
         'scratch', None, 'from scratch, as neither this machine nor the network has weights; --from takes your own'
     )
+
+
+def check_start(start: Start, model: nn.Module) -> None:
+    """See that a checkpoint on this machine is one of a model, as training will.
+
+    Raises:
+        InputError: It isn't.
+    """
+    if start.kind == 'checkpoint' and start.checkpoint is not None and Path(start.checkpoint).is_file():
+        place = start.checkpoint
+        try:
+            adapt_weights(model, weights_in(load_local(place), place), place)
+        except InputError as error:
+            raise InputError(
+                f'--from none starts from nothing, and --width has to be that of the network in the file: {error}'
+            ) from error
 
 
 def _published(config: str) -> str | None:

@@ -151,6 +151,25 @@ def test_a_narrower_ssdlite_for_a_short_schedule(factor, attention, train, val, 
             make(data, tmp_path / 'x.py', **wrong)
 
 
+def test_a_checkpoint_of_another_width_is_told_at_once(train, val, classes, tmp_path):
+    data = exports.coco_folders(tmp_path / 'data', dict(train=train, val=val), classes)
+    settings = dict(attention='EAN', iterations=2, input_size=64)
+    first = make(data, tmp_path / 'first.py', width=0.25, **settings)
+    weights = tmp_path / 'first.pth'
+    torch.save(dict(state_dict=build_model(first.config).state_dict()), weights)
+
+    def start(width: float):
+        return new_config(
+            data, tmp_path / f'{width}.py', CONFIGS, None,
+            Settings(start=str(weights), rehearsal=False, width=width, **settings),
+        )  # fmt: skip
+
+    assert start(0.25).config.load_from == str(weights)
+    with pytest.raises(InputError, match=r'--width has to be that of the network in the file: .* fills 0\.\d%'):
+        start(0.5)
+    assert not (tmp_path / '0.5.py').exists()
+
+
 def test_attention_that_cannot_be(train, classes, tmp_path):
     data = exports.coco_label_studio(tmp_path / 'data', train, classes, 'images/')
     for attention, message in {
