@@ -31,6 +31,11 @@ def in_one_type(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | No
     return x.to(dtype), residual.to(dtype)
 
 
+def memory_format(z: Tensor) -> torch.memory_format:
+    """The layout that ``z`` has or comes nearest to, and that the output gets."""
+    return torch.channels_last if 0 < z.stride(1) < z.stride(3) else torch.contiguous_format
+
+
 def ready(fields: Fields, dtype: torch.dtype) -> Fields:
     """Return the same with its tensors, the first four of the fields, contiguous and of that type."""
     # a tuple, as PyTorch 2.6 traces no slice of a named one

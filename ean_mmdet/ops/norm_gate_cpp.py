@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from .batch_norm import BatchNorm
+from .dtypes import memory_format
 from .fold import WEIGHT_NORMS, Vectors
 
 IN_PLACE = True
-INTERFACE = 1  # of the library, which says in ean_interface() what it has
+INTERFACE = 2  # of the library, which says in ean_interface() what it has
 LIBRARY = Path(__file__).with_name('_gate.so')
 CODES = {name: i for i, name in enumerate(WEIGHT_NORMS)}
 
@@ -35,10 +36,16 @@ def _load() -> Any:
         return f'{LIBRARY.name} does not go with PyTorch {torch.__version__} ({error})'
     if not hasattr(library, 'ean_interface') or library.ean_interface() != INTERFACE:
         return f'{LIBRARY.name} is of another version; in a clone, python setup.py build_ext --inplace builds it again'
-    if not hasattr(torch.ops.ean_mmdet, 'cpp_gate') and library.ean_register():
-        return f"{LIBRARY.name} can't register its operators with PyTorch {torch.__version__}"
+    if not hasattr(torch.ops.ean_mmdet, 'cpp_gate'):
+        if library.ean_register():
+            return f"{LIBRARY.name} can't register its operators with PyTorch {torch.__version__}"
+        torch.library.register_fake('ean_mmdet::cpp_gate_inference', _fake_inference)
     library.ean_kernels.restype = ctypes.c_char_p
     return library
+
+
+def _fake_inference(z: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(z, memory_format=memory_format(z))
 
 
 @cache
@@ -58,6 +65,12 @@ def operators() -> tuple[Any, Any]:
     """The library's forward and backward; operators.cpp says what they take. Each result is None where they can't."""
     _load()
     return torch.ops.ean_mmdet.cpp_gate.default, torch.ops.ean_mmdet.cpp_gate_backward.default
+
+
+@torch.compiler.assume_constant_result
+def serves_compilers() -> bool:
+    """Tell whether the library's operator for graphs can be had."""
+    return missing() is None
 
 
 def forward(

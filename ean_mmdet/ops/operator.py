@@ -19,7 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 from . import backends, norm_gate_cpp, norm_gate_eager
 from .backends import backend
 from .batch_norm import BatchNorm
-from .dtypes import arithmetic_type, in_one_type, ready
+from .dtypes import arithmetic_type, in_one_type, memory_format, ready
 from .fold import Vectors
 
 ACTIVATIONS = (None, 'relu')
@@ -111,6 +111,12 @@ def gate(
     dtype = arithmetic_type(z)
     vectors, norm = ready(vectors, dtype), ready(norm, dtype)
     if torch.compiler.is_compiling() or _watched(z) or not z.numel():
+        if _for_compiled_kernels(z, norm):
+            weight, bias, alpha, delta, weight_norm = vectors
+            y = torch.ops.ean_mmdet.cpp_gate_inference.default(
+                z, weight, bias, alpha, delta, norm_gate_cpp.CODES[weight_norm], eps, *norm[:5], residual, relu
+            )
+            return y, None
         if torch.onnx.is_in_onnx_export():  # by whatever exporter, which knows PyTorch's own operators alone
             return norm_gate_eager.forward(z, vectors, eps, residual, relu, norm)[0], None
         y, _, batch = _gate(z, *vectors, eps, residual, relu, *norm)
@@ -132,6 +138,21 @@ def gate(
     return y, batch
 
 
+def _for_compiled_kernels(z: Tensor, norm: BatchNorm) -> bool:
+    """Tell whether torch.compile may put the compiled kernels' own operator into its graph, which has no gradient."""
+    return bool(
+        torch.compiler.is_dynamo_compiling()
+        and norm_gate_cpp.serves_compilers()
+        and not torch.compiler.is_exporting()
+        and not torch.is_grad_enabled()
+        and not norm.training
+        and z.device.type == 'cpu'
+        and z.dtype in backends.TYPES
+        and z.numel()
+        and backends.FORCED in (None, 'cpp')
+    )
+
+
 def _watched(z: Tensor) -> bool:
     """Tell whether something sees operators: fake tensors, modes such as FLOP counters, torch.jit.trace.
 
@@ -140,14 +161,9 @@ def _watched(z: Tensor) -> bool:
     return bool(type(z) not in PLAIN or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing())
 
 
-def _memory_format(z: Tensor) -> torch.memory_format:
-    """Return the layout that ``z`` has or comes nearest to, and that the output gets."""
-    return torch.channels_last if 0 < z.stride(1) < z.stride(3) else torch.contiguous_format
-
-
 def _laid_out(z: Tensor, *maps: Tensor | None) -> list[Any]:
     """Return all maps in the layout of ``z``."""
-    layout = _memory_format(z)
+    layout = memory_format(z)
     return [t if t is None else t.contiguous(memory_format=layout) for t in maps]
 
 
@@ -300,7 +316,7 @@ def _gate(z, weight, bias, alpha, *others):
 def _fake_gate(z, weight, bias, alpha, delta, weight_norm, eps, residual, relu, *norm):
     samples, channels = z.shape[:2]
     return (
-        torch.empty_like(z, memory_format=_memory_format(z)),
+        torch.empty_like(z, memory_format=memory_format(z)),
         alpha.new_empty(2, samples, channels),
         alpha.new_empty((2, channels) if BatchNorm(*norm).training else 0),
     )
@@ -321,7 +337,7 @@ def _gate_backward(grad, z, *others):
 
 @_gate_backward.register_fake
 def _fake_backward(grad, z, y, moments, wants_residual, weight, bias, alpha, delta, weight_norm, eps, *norm):
-    dz = torch.empty_like(z, memory_format=_memory_format(z))
+    dz = torch.empty_like(z, memory_format=memory_format(z))
     present = BatchNorm(*norm).present
     return (
         dz,

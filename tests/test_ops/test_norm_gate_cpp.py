@@ -216,3 +216,22 @@ def test_what_the_compiled_kernels_keep_of_a_plane(side, numbers):
         norm_gate(x, vector, vector).sum().backward()
     profiled = {event.key for event in profile.key_averages()}
     assert {'ean_mmdet::cpp_gate', 'ean_mmdet::cpp_gate_backward'} <= profiled
+
+
+@needs_library
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('layout', FORMATS)
+def test_the_operator_of_compiled_graphs(layout, dtype):
+    """Whatever strides it is given, it computes the same, in the layout that its fake tells."""
+    operator = torch.ops.ean_mmdet.cpp_gate_inference.default
+    wide = torch.randn(2, 6, 7, 10, dtype=dtype).contiguous(memory_format=FORMATS[layout])
+    scale, shift, no = torch.randn(6), torch.randn(6), (None, None, None, None, 0.0)
+    for z, residual in ((wide, None), (wide[..., ::2], wide[..., 1::2]), (wide, wide.contiguous() * 2)):
+        y = operator(z, None, None, scale, shift, 0, 1e-5, *no, residual, True)
+        expected = norm_gate(z, scale, shift, residual=residual, activation='relu')
+        torch.testing.assert_close(y, expected, rtol=0, atol=0)
+        assert y.stride() == expected.stride()
+        arguments = z, None, None, scale, shift, 0, 1e-5, *no, residual, True
+        assert torch.library.opcheck(operator, arguments, test_utils=('test_schema', 'test_faketensor'))
+    with pytest.raises(RuntimeError, match='arguments of other types or shapes than it was compiled for'):
+        operator(wide.double(), None, None, scale, shift, 0, 1e-5, *no, None, True)

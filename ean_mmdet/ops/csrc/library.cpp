@@ -189,7 +189,7 @@ Norm norm_of(const Call &c) {
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 // Counted up where the operators change: by it norm_gate_cpp.py tells a library of another version.
-EXPORT int32_t ean_interface() { return 1; }
+EXPORT int32_t ean_interface() { return 2; }
 
 // The name of the kernels that run here: default, avx2 or avx512.
 EXPORT const char *ean_kernels() { return ean::kernels().name; }

@@ -45,6 +45,7 @@ class Tensor {
     check(aoti_torch_new_tensor_handle(handle_, &handle));
     return Tensor(handle);
   }
+  AtenTensorHandle get() const { return handle_; }
   AtenTensorHandle release() {
     AtenTensorHandle handle = std::exchange(handle_, nullptr);
     if (!handle) check(aoti_torch_new_uninitialized_tensor(&handle));
@@ -161,6 +162,10 @@ class Stack {
  public:
   explicit Stack(StableIValue *values) : values_(values) {}
   Tensor tensor() { return Tensor(get<AtenTensorHandle>()); }
+  Tensor optional() {  // of a schema with `Tensor?`
+    std::unique_ptr<StableIValue> value(get<StableIValue *>());
+    return value ? Tensor(torch::stable::detail::to<AtenTensorHandle>(*value)) : Tensor();
+  }
   template <class T>
   T get() {
     return torch::stable::detail::to<T>(values_[taken_++]);
@@ -226,6 +231,42 @@ void forward(StableIValue *values, uint64_t, uint64_t) {
   stack.put(y, moments, batch);
 }
 
+// A copy that lies in an order; the tensor itself, where it does.
+Tensor laid_out(Tensor map, const int (&order)[4]) {
+  if (!map || lies(map, order)) return map;
+  int64_t strides[4], stride = 1;
+  for (int dimension : order) strides[dimension] = stride, stride *= map.sizes()[dimension];
+  Tensor copy = empty(4, map.sizes(), strides, map.type());
+  check(aoti_torch_copy_(copy.get(), map.get(), 0));
+  return copy;
+}
+
+// For graphs of compilers, which want a schema as usual, and have looked at types and shapes: the map gated, of a batch norm
+// in evaluation mode or none.
+constexpr char INFERENCE[] =
+    "cpp_gate_inference(Tensor z, Tensor? weight, Tensor? bias, Tensor alpha, Tensor delta, int weight_norm, float eps, "
+    "Tensor? norm_weight, Tensor? norm_bias, Tensor? norm_mean, Tensor? norm_var, float norm_eps, Tensor? residual, bool "
+    "relu) -> Tensor";
+
+void inference(StableIValue *values, uint64_t, uint64_t) {
+  Stack stack(values);
+  Tensor z = stack.tensor();
+  const int64_t *strides = z.strides();
+  const auto &order = 0 < strides[1] && strides[1] < strides[3] ? CHANNELS_LAST : CONTIGUOUS;
+  Shared s{laid_out(std::move(z), order), stack.optional(), stack.optional(), stack.tensor(), stack.tensor(),
+           stack.get<int64_t>(), stack.get<double>(), stack.optional(), stack.optional(), stack.optional(),
+           stack.optional(), stack.get<double>(), false};
+  Tensor residual = laid_out(stack.optional(), order);
+  const bool relu = stack.get<bool>();
+  STD_TORCH_CHECK(s.prepare() && s.goes_with(residual), "ean_mmdet::cpp_gate_inference: arguments of other types or shapes "
+                  "than it was compiled for");
+  Tensor y = empty_like(s.z);
+  std::unique_ptr<float[]> scratch(new float[2 * s.call.samples * s.call.channels]);
+  const ForwardCall f{s.call, s.z.data<void>(), residual.data<void>(), relu, y.data<void>(), scratch.get()};
+  check(ean_forward(&f));
+  stack.put(y);
+}
+
 // The gradients of z, of the four vectors and of the norm's weight and bias, shape (2, C); writes the residual's where
 // that is wanted. In training norm_mean and norm_var are the batch's.
 constexpr char BACKWARD[] =
@@ -257,10 +298,11 @@ extern "C" __attribute__((visibility("default"))) int32_t ean_register() {
   static std::unique_ptr<StableLibrary> definitions, kernels;
   try {
     definitions = std::make_unique<StableLibrary>(StableLibrary::Kind::FRAGMENT, "ean_mmdet", nullptr, __FILE__, __LINE__);
-    definitions->def(ean::FORWARD).def(ean::BACKWARD);
+    definitions->def(ean::FORWARD).def(ean::BACKWARD).def(ean::INFERENCE);
     // Whatever device a vector is on by mistake, this is asked.
     kernels = std::make_unique<StableLibrary>(StableLibrary::Kind::IMPL, "ean_mmdet", "CompositeExplicitAutograd", __FILE__, __LINE__);
     kernels->impl("cpp_gate", ean::forward).impl("cpp_gate_backward", ean::backward);
+    kernels->impl("cpp_gate_inference", ean::inference);
   } catch (const std::exception &) {
     return 1;
   }
