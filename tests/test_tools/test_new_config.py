@@ -61,8 +61,16 @@ def test_the_commands_that_come_next_lead_to_a_page(data, tmp_path, run_tool):
 
 @pytest.mark.slow
 def test_train_ends_where_a_step_fails(data, tmp_path, run_tool):
+    (tmp_path / 'file').write_text('no folder')
+    options = ('--from', 'none', '--no-rehearsal', '--iterations', 4, '--train', '--work-dir', tmp_path / 'file/run')
+    result = run_tool('new_config.py', data, '--out', tmp_path / 'mine.py', *options, check=False)
+    assert result.returncode and 'file/run' in result.stderr
+    assert 'Train failed; its output is above.' in result.stdout and 'Evaluate' not in result.stdout
+
+
+def test_a_broken_checkpoint_is_told_before_training(data, tmp_path, run_tool):
     (tmp_path / 'no.pth').write_text('no checkpoint')
     options = ('--from', tmp_path / 'no.pth', '--no-rehearsal', '--train', '--work-dir', tmp_path / 'run')
     result = run_tool('new_config.py', data, '--out', tmp_path / 'mine.py', *options, check=False)
-    assert result.returncode and 'no.pth' in result.stderr
-    assert 'Train failed; its output is above.' in result.stdout and 'Evaluate' not in result.stdout
+    assert result.returncode and 'no.pth' in result.stderr and 'Traceback' not in result.stderr
+    assert not (tmp_path / 'mine.py').exists() and not (tmp_path / 'run').exists()
