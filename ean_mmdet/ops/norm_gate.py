@@ -187,6 +187,8 @@ def check(
         and (residual is None or (residual.shape == shape and residual.device == device))
         and activation in ACTIVATIONS
         and vectors.weight_norm in WEIGHT_NORMS
+        and (vectors.weight is None) == (vectors.bias is None)
+        and (not of_norm or (of_norm[0] is None) == (of_norm[1] is None))
     ):
         return
     _explain(function, z, vectors, residual, activation, of_norm)
@@ -215,6 +217,10 @@ def _explain(
         raise ValueError(
             f'{function}: weight_norm must be one of {", ".join(WEIGHT_NORMS)}, got {vectors.weight_norm!r}'
         )
+    if (vectors.weight is None) != (vectors.bias is None):
+        raise ValueError(f'{function}: weight and bias go together, got one of them alone')
+    if of_norm and (of_norm[0] is None) != (of_norm[1] is None):
+        raise ValueError(f'{function}: running_mean and running_var go together, got one of them alone')
     if z.dim() != 4:
         raise ValueError(f'{function}: {name} must be of shape (N, C, H, W), got {tuple(z.shape)}')
     if not z.is_floating_point():

@@ -1,8 +1,8 @@
 """The gate in compiled C++, for float32, float16 and bfloat16 on a CPU: ``csrc/``, which ``setup.py`` builds.
 
-The library registers two operators through PyTorch's stable interface, ``ean_mmdet::cpp_gate`` and
-``cpp_gate_backward``. They look at their arguments themselves: between two convolutions Python finds its caches cold,
-and a batch norm has none of it.
+The library registers operators through PyTorch's stable interface: ``ean_mmdet::cpp_gate`` and ``cpp_gate_backward``,
+which look at their arguments themselves, as between two convolutions Python finds its caches cold and a batch norm has
+none of it, and ``cpp_gate_inference`` for the graphs of torch.compile.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ def forward(
         in training, else None.
     """
     values = in_type(z, vectors.alpha.dtype)
-    moments, batch = _moments(values, (2, 3)), None
+    moments, batch = moments_of(values, (2, 3)), None
     if norm.training:
-        batch = _moments(values, (0, 2, 3))
+        batch = moments_of(values, (0, 2, 3))
         norm = norm._replace(mean=batch[0], var=batch[1])
     plane = _plane(vectors, eps, moments, norm)
     y = plane.x(values) * plane.attention(values)
@@ -91,7 +91,8 @@ def backward(
     return in_type(dz, z_type), fold_gradients(vectors, eps, dscale, dshift), dnorm
 
 
-def _moments(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+def moments_of(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Means and biased variances over some dimensions, one behind the other."""
     var, mean = torch.var_mean(values, dims, correction=0)
     return torch.stack([mean, var])
 

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 from . import backends, norm_gate_cpp, norm_gate_eager
 from .backends import backend
 from .batch_norm import BatchNorm
-from .dtypes import arithmetic_type, in_one_type, memory_format, ready
+from .dtypes import arithmetic_type, in_one_type, in_type, memory_format, ready
 from .fold import Vectors
 
 ACTIVATIONS = (None, 'relu')
@@ -212,6 +212,8 @@ def _gradients(ctx, grad, *_):
     z, y, moments, weight, bias, alpha, delta, norm_weight, norm_bias, mean, var = ctx.saved_tensors
     weight_norm, eps, relu, norm_eps, training = ctx.constants
     wanted = ctx.needs_input_grad
+    if moments is None:  # which quick's kernels take again from small planes
+        moments = norm_gate_eager.moments_of(in_type(z, alpha.dtype), (2, 3))
     operator = torch.is_grad_enabled() or _watched(z) or not z.numel()
     dz, *dvectors, dnorm, dresidual = (_gate_backward if operator else _backward)(
         grad, z, y, moments, relu and wanted[7], weight, bias, alpha, delta, weight_norm, eps, norm_weight, norm_bias,
@@ -271,7 +273,11 @@ class _Quick(torch.autograd.Function):
                 norm_eps, training, grad, y, moments, dresidual,
             )  # fmt: skip
             if dz is not None:
-                dnorm_weight, dnorm_bias = (None, None) if norm_weight is None else dnorm.unbind()
+                dnorm_weight, dnorm_bias = (None, None) if dnorm is None else dnorm.unbind()
+                if norm_weight is None:
+                    dnorm_weight = None
+                if norm_bias is None:
+                    dnorm_bias = None
                 return (
                     dz, dweight, dbias, dalpha, ddelta, None, None, grad if wanted and not relu else dresidual, None,
                     dnorm_weight, dnorm_bias, None, None, None, None, None, None,

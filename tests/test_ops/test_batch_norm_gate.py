@@ -5,8 +5,10 @@ import itertools
 import pytest
 import torch
 from torch.library import opcheck
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from ean_mmdet.ops import batch_norm_gate, ean_gate
+from ean_mmdet.ops import batch_norm_gate, ean_gate, norm_gate
 from tests.reference import plain_batch_norm_gate
 from tests.test_ops.test_norm_gate import FORMATS, TAILS, TOLERANCE
 from tests.test_ops.test_operator import saved_bytes
@@ -278,3 +280,41 @@ def test_input_is_checked():
         batch_norm_gate(z[:1, :, :1, :1], vector, vector, vector, vector, training=True)
     with pytest.raises(ValueError, match="weight_norm must be one of l2, rms, l1, got 'l3'"):
         batch_norm_gate(z, vector, vector, vector, vector, weight_norm='l3')
+
+
+@pytest.mark.parametrize('side', [1, 2, 5])
+def test_gradients_where_somebody_watches_the_backward_pass_alone(backend, side):
+    """What the forward pass kept without a watcher serves one, and a graph of the gradient."""
+    x, vector = torch.randn(3, 8, side, side, requires_grad=True), torch.randn(8)
+    weights = torch.randn_like(x)
+
+    def loss():
+        return (norm_gate(x, vector, vector) * weights).sum()
+
+    (expected,) = torch.autograd.grad(loss(), x)
+    (graph,) = torch.autograd.grad(loss(), x, create_graph=True)
+    torch.testing.assert_close(graph, expected)
+    watched = loss()
+    with FlopCounterMode(display=False):
+        watched.backward()
+    torch.testing.assert_close(x.grad, expected)
+
+
+def test_a_norm_with_a_bias_alone(backend):
+    x, bias, vector = torch.randn(3, 8, 5, 5), torch.randn(8, requires_grad=True), torch.randn(8)
+    weights, statistics = torch.randn_like(x), (torch.randn(8), torch.rand(8) + 0.5)
+    (batch_norm_gate(x, *statistics, vector, vector, norm_bias=bias) * weights).sum().backward()
+    given, bias.grad = bias.grad, None
+    (norm_gate(F.batch_norm(x, *statistics, bias=bias), vector, vector) * weights).sum().backward()
+    torch.testing.assert_close(given, bias.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('given', 'names'),
+    [(dict(weight=torch.ones(8)), 'weight and bias'), (dict(running_var=None), 'running_mean and running_var')],
+)
+def test_vectors_that_go_together(backend, given, names):
+    vector = torch.ones(8)
+    arguments = dict(running_mean=vector, running_var=vector, alpha=vector, delta=vector)
+    with pytest.raises(ValueError, match=f'{names} go together, got one of them alone'):
+        batch_norm_gate(torch.randn(2, 8, 3, 3), **{**arguments, **given})

@@ -1,4 +1,4 @@
-// The gate as two operators of PyTorch, by its stable interface for C++ (PyTorch 2.10), so that a library which was built
+// The gate as operators of PyTorch, by its stable interface for C++ (PyTorch 2.10), so that a library which was built
 // with one PyTorch serves later ones too. They look at what they are given: None is the answer to tensors that the
 // kernels can't take as they lie, and to wrong ones; operator.py then says what is wrong, or lays them out.
 //
