@@ -29,7 +29,8 @@ def main() -> None:
     for name, results in sorted(found.items(), key=lambda item: -mean(r['epochs'][-1]['held_out'] for r in item[1])):
         last = [result['epochs'][-1] for result in results]
         gates = [epoch for epoch in last if 'alpha_omega' in epoch]
-        constant = [result['test_with_constants'] for result in results if 'test_with_constants' in result]
+        # the first runs have the last one alone, beside their epochs
+        constant = [(result | result['epochs'][-1]).get('test_with_constants') for result in results if gates]
         ends = [f'{mean(g["alpha_omega"][place] for g in gates):.3f}' for place in (0, -1)] if gates else ()
         rows.append(
             (

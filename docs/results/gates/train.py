@@ -1,21 +1,26 @@
 """Train CIFAR ResNets with EAN under several settings of the gates' vectors, and log what the gates do.
 
 One process runs every setting and seed that has no result yet, seeds outermost, so that it can be stopped and started
-again at any time. Selection is by images that training leaves out; test images are only reported.
+again at any time; a run goes on from its last evaluation. Selection is by images that training leaves out; test images
+are only reported.
 
     python docs/results/gates/train.py CIFAR.npz OUT_DIR [--side 16] [--epochs 4] [--seeds 0 1 2] [--settings NAME …]
 
-CIFAR.npz is written by ``prepare.py`` beside this file. A result is ``OUT_DIR/SETTING_seedN.json``: top-1 by epoch, and
-for every EAN mean |α·ω|, mean |δ| and the standard deviation of its attention map over pixels and samples.
+CIFAR.npz is written by ``prepare.py`` beside this file. A result is ``OUT_DIR/SETTING_seedN.json``: top-1 by epoch, the
+same with every attention map replaced by its mean, and for every EAN mean |α·ω|, mean |δ| and the standard deviation of
+its attention map over pixels and samples.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -221,47 +226,69 @@ def with_constants(model: nn.Module, seen: Tensor, images: Tensor, labels: Tenso
     return result
 
 
-def run(setting: Setting, seed: int, data: dict[str, Tensor], args: argparse.Namespace) -> dict:
+def run(setting: Setting, seed: int, data: dict[str, Tensor], args: argparse.Namespace, checkpoint: Path) -> dict:
     torch.manual_seed(seed)
     model = ResNet(args.blocks, args.width, setting)
-    groups = parameter_groups(model, setting)
-    optimizer = OPTIMIZERS[setting.optimizer](groups)
+    optimizer = OPTIMIZERS[setting.optimizer](parameter_groups(model, setting))
     bases = [group['lr'] for group in optimizer.param_groups]
     generator = torch.Generator().manual_seed(seed)
-    steps = len(data['train']) // BATCH
-    total, step, epochs = steps * args.epochs, 0, []
-    begun = time.time()
-    for _ in range(args.epochs):
+    images, labels = data['train'][: args.images], data['train_labels'][: args.images]
+    steps = len(images) // BATCH
+    total, epochs, seconds = steps * args.epochs, [], 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint)
+        model.load_state_dict(state['model'])
+        optimizer.load_state_dict(state['optimizer'])
+        generator.set_state(state['generator'])
+        epochs, seconds = state['epochs'], state['seconds']
+        print(f'  goes on after {epochs[-1]["epoch"]} epochs', flush=True)
+    begun = time.time() - seconds
+    for epoch in range(epochs[-1]['epoch'] if epochs else 0, args.epochs):
         model.train()
-        order = torch.randperm(len(data['train']), generator=generator)
-        for index in order[: steps * BATCH].view(steps, BATCH):
-            factor = 0.5 * (1 + np.cos(np.pi * step / total))
+        order = torch.randperm(len(images), generator=generator)
+        for step, index in enumerate(order[: steps * BATCH].view(steps, BATCH), epoch * steps):
+            factor = 0.5 * (1 + math.cos(math.pi * step / total))
             for group, base in zip(optimizer.param_groups, bases):
                 group['lr'] = base * factor * group['multiple']
-            loss = F.cross_entropy(
-                model(augment(data['train'][index], generator, args.side // 8)), data['train_labels'][index]
-            )
+            loss = F.cross_entropy(model(augment(images[index], generator, args.side // 8)), labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            step += 1
-        model.eval()
-        with torch.no_grad():
-            row = dict(loss=loss.item(), held_out=top1(model, data['held_out'], data['held_out_labels']))
-            row['test'] = top1(model, data['test'], data['test_labels'])
-            if gates_of(model):
-                row.update(gate_figures(model, data['held_out'][:1000]))
+        if (epoch + 1) % args.every and epoch + 1 < args.epochs:
+            continue
+        row = evaluate(model, data) | dict(epoch=epoch + 1, loss=loss.item())
         epochs.append(row)
-        print(f'  {row["loss"]:.3f} {row["held_out"]:.2f} {row["test"]:.2f} {time.time() - begun:.0f} s', flush=True)
-    result = dict(
-        setting=asdict(setting), seed=seed, side=args.side, width=args.width, blocks=args.blocks, epochs=epochs
-    )
+        seconds = time.time() - begun
+        print(f'  {epoch + 1} {row["loss"]:.3f} {row["held_out"]:.2f} {row["test"]:.2f} {seconds:.0f} s', flush=True)
+        state = dict(
+            model=model.state_dict(), optimizer=optimizer.state_dict(), generator=generator.get_state(),
+            epochs=epochs, seconds=seconds,
+        )  # fmt: skip
+        save(checkpoint, partial(torch.save, state))
+    return dict(
+        setting=asdict(setting), seed=seed, side=args.side, width=args.width, blocks=args.blocks, images=len(images),
+        epochs=epochs, seconds=round(seconds), torch=torch.__version__,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: dict[str, Tensor]) -> dict:
+    model.eval()
+    row: dict = {name: top1(model, data[name], data[f'{name}_labels']) for name in ('held_out', 'test')}
     if gates_of(model):
-        with torch.no_grad():
-            result['test_with_constants'] = with_constants(
-                model, data['train'][:2000], data['test'], data['test_labels']
+        row.update(gate_figures(model, data['held_out'][:1000]))
+        for name in ('held_out', 'test'):
+            row[f'{name}_with_constants'] = with_constants(
+                model, data['train'][:2000], data[name], data[f'{name}_labels']
             )
-    return result | dict(seconds=round(time.time() - begun), torch=torch.__version__)
+    return row
+
+
+def save(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file as a whole or not at all."""
+    unfinished = path.with_suffix('.partial')
+    write(unfinished)
+    os.replace(unfinished, path)
 
 
 def load(path: Path) -> dict[str, Tensor]:
@@ -284,6 +311,8 @@ def main() -> None:
     parser.add_argument('out', type=Path, help='folder for results')
     parser.add_argument('--side', type=int, default=16, help='side of the images (default: %(default)s)')
     parser.add_argument('--epochs', type=int, default=4, help='epochs (default: %(default)s)')
+    parser.add_argument('--every', type=int, default=1, help='epochs from one evaluation to the next (default: 1)')
+    parser.add_argument('--images', type=int, help='training images (default: all 45,000)')
     parser.add_argument('--blocks', type=int, default=3, help='blocks a stage; depth 6n + 2 (default: %(default)s)')
     parser.add_argument('--width', type=int, default=16, help='channels of the first stage (default: %(default)s)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds (default: 0 1 2)')
@@ -297,10 +326,10 @@ def main() -> None:
             if path.exists():
                 continue
             print(path.stem, flush=True)
-            result = run(SETTINGS[name], seed, data, args)
-            partial = path.with_suffix('.partial')
-            partial.write_text(json.dumps(result))
-            os.replace(partial, path)
+            checkpoint = path.with_suffix('.pth')
+            result = run(SETTINGS[name], seed, data, args, checkpoint)
+            save(path, partial(Path.write_text, data=json.dumps(result)))
+            checkpoint.unlink()
 
 
 if __name__ == '__main__':
