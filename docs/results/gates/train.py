@@ -250,7 +250,10 @@ def run(setting: Setting, seed: int, data: dict[str, Tensor], args: argparse.Nam
             factor = 0.5 * (1 + math.cos(math.pi * step / total))
             for group, base in zip(optimizer.param_groups, bases):
                 group['lr'] = base * factor * group['multiple']
-            loss = F.cross_entropy(model(augment(images[index], generator, args.side // 8)), labels[index])
+            batch = augment(images[index], generator, args.side // 8)
+            with torch.autocast('cpu', torch.bfloat16, enabled=args.bfloat16):
+                logits = model(batch)
+            loss = F.cross_entropy(logits.float(), labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -315,6 +318,7 @@ def main() -> None:
     parser.add_argument('--images', type=int, help='training images (default: all 45,000)')
     parser.add_argument('--blocks', type=int, default=3, help='blocks a stage; depth 6n + 2 (default: %(default)s)')
     parser.add_argument('--width', type=int, default=16, help='channels of the first stage (default: %(default)s)')
+    parser.add_argument('--bfloat16', action='store_true', help='train under autocast (evaluation is in float32)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds (default: 0 1 2)')
     parser.add_argument('--settings', nargs='+', choices=SETTINGS, default=list(SETTINGS), help='rows (default: all)')
     args = parser.parse_args()
