@@ -228,7 +228,7 @@ def with_constants(model: nn.Module, seen: Tensor, images: Tensor, labels: Tenso
 
 def run(setting: Setting, seed: int, data: dict[str, Tensor], args: argparse.Namespace, checkpoint: Path) -> dict:
     torch.manual_seed(seed)
-    model = ResNet(args.blocks, args.width, setting)
+    model = ResNet(args.blocks, args.width, setting).to(memory_format=torch.channels_last)  # faster on CPUs
     optimizer = OPTIMIZERS[setting.optimizer](parameter_groups(model, setting))
     bases = [group['lr'] for group in optimizer.param_groups]
     generator = torch.Generator().manual_seed(seed)
