@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument('results', type=Path, help='folder of train.py')
     args = parser.parse_args()
     found: dict[str, list[dict]] = {}
-    for path in sorted(args.results.glob('*_seed*.json'), key=lambda path: path.stat().st_mtime):
+    for path in sorted(args.results.glob('*_seed*.json')):
         found.setdefault(path.stem.rpartition('_seed')[0], []).append(json.loads(path.read_text()))
     rows = []
     for name, results in sorted(found.items(), key=lambda item: -mean(r['epochs'][-1]['held_out'] for r in item[1])):
