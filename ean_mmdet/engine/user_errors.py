@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import sys
 import traceback
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from ..errors import InputError
 def user_errors(folder: str | os.PathLike | None = None) -> Iterator[None]:
     """Turn an :class:`InputError` into ``error: …`` on the standard error and exit code 2.
 
+    Where nobody reads what is printed any more, as behind ``| head``, the program ends without a word.
+
     Args:
         folder: Where to write the traceback of any other error, which then ends in such a line too, with its place, and
             exit code 1. Defaults to None: other errors pass.
@@ -27,11 +30,14 @@ def user_errors(folder: str | os.PathLike | None = None) -> Iterator[None]:
     logging.raiseExceptions = False
     try:
         yield
+        sys.stdout.flush()
     except InputError as error:
         # from a process that loads data, PyTorch raises it again with its traceback for a message
         message = str(error).rpartition(f'{InputError.__name__}: ')[2].strip()
         _end(message, 2)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _unread():
+            sys.exit(141)  # what shells say of a program that SIGPIPE ended
         if folder is None:
             raise
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -46,6 +52,22 @@ def user_errors(folder: str | os.PathLike | None = None) -> Iterator[None]:
         except OSError:
             raise error from None  # nowhere to put it
         _end(f'{what} ({line}); the traceback is in {file}', 1)
+
+
+def _unread() -> bool:
+    """Whether the reader of the standard output has gone; what is left to print goes nowhere then."""
+    if not hasattr(select, 'poll'):  # Windows, which has another error for it
+        return False
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # not a file
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _layer(error: BaseException) -> str:

@@ -1,5 +1,8 @@
 """Errors as one line: their code, their place, and the layer that they come from."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -37,3 +40,28 @@ def test_a_bare_assertion_names_its_class():
     config = load_config(str(ROOT / 'configs/ssdlite320_ean_mobilenext_voc.py'), {'model.neck.in_channels': (1, 2)})
     with pytest.raises(InputError, match=r"cannot be built: SSDNeck: AssertionError at 'assert in_channels"):
         build_model(config)
+
+
+@pytest.mark.parametrize('lines', (1, 10_000))  # at the end, and in between
+def test_output_that_nobody_reads_is_no_error(lines):
+    program = f"""
+from ean_mmdet.engine import user_errors
+input()
+with user_errors():
+    for _ in range({lines}):
+        print('a line')
+"""
+    process = subprocess.Popen(
+        (sys.executable, '-c', program), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    process.stdin.write(b'go\n')
+    process.stdin.close()
+    said = process.stderr.read()
+    assert (process.wait(), said) == (141, b'')
+
+
+def test_a_broken_pipe_of_something_else_is_an_error(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end, user_errors(tmp_path):
+        raise BrokenPipeError('a worker has gone')
+    assert end.value.code == 1 and 'BrokenPipeError: a worker has gone' in capsys.readouterr().err
