@@ -45,10 +45,11 @@ def main() -> None:
 def draw(axes: plt.Axes, seeds: list[list[dict]], key: str, color: str, **kwargs) -> None:
     """The mean over seeds as a line, and a point a seed, where there is such a figure."""
     rows = [
-        [(row.get('epoch', number), value(row[key])) for number, row in enumerate(epochs, 1) if key in row]
+        [(row.get('epoch', number), value(row[key])) for number, row in enumerate(epochs, 1)]
         for epochs in seeds
+        if key in epochs[0]
     ]
-    if not any(rows):
+    if not rows:
         return
     line = [(points[0][0], mean(figure for _, figure in points)) for points in zip(*rows)]
     axes.plot(*zip(*line), color=color, **kwargs)

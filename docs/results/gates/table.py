@@ -1,6 +1,6 @@
 """Print what ``train.py`` beside this file wrote as a table in Markdown.
 
-python docs/results/gates/table.py OUT_DIR
+python docs/results/gates/table.py OUT_DIR [--against constant]
 """
 
 from __future__ import annotations
@@ -10,21 +10,25 @@ import json
 from pathlib import Path
 from statistics import mean, stdev
 
+from ean_mmdet.evaluation.bootstrap import interval
 from ean_mmdet.table import Table
 
 HEADER = (
-    'setting', 'seeds', 'held out', 'top-1', 'top-1, constant maps', 'abs(α·ω), first and last', 'abs(δ)',
-    'spread of the map',
+    'setting', 'top-1 by seed', 'held out', 'difference to {}, 95 % interval', 'top-1', 'top-1, constant maps',
+    'abs(α·ω), first and last', 'abs(δ)', 'spread of the map',
 )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('results', type=Path, help='folder of train.py')
+    parser.add_argument('--against', default='constant', help='setting to compare with (default: %(default)s)')
     args = parser.parse_args()
     found: dict[str, list[dict]] = {}
     for path in sorted(args.results.glob('*_seed*.json')):
         found.setdefault(path.stem.rpartition('_seed')[0], []).append(json.loads(path.read_text()))
+    if args.against not in found:
+        parser.error(f'--against {args.against}: results are of {", ".join(found) or "no setting"}')
     rows = []
     for name, results in sorted(found.items(), key=lambda item: -mean(r['epochs'][-1]['held_out'] for r in item[1])):
         last = [result['epochs'][-1] for result in results]
@@ -37,6 +41,7 @@ def main() -> None:
                 name,
                 ', '.join(f'{epoch["test"]:.2f}' for epoch in last),
                 scatter([epoch['held_out'] for epoch in last]),
+                difference(results, found[args.against]) if name != args.against else '–',
                 scatter([epoch['test'] for epoch in last]),
                 scatter(constant) if constant else '',
                 ', '.join(ends),
@@ -44,7 +49,15 @@ def main() -> None:
                 f'{mean(mean(g["spread"]) for g in gates):.3f}' if gates else '',
             )
         )
-    print(Table('Gates', HEADER, tuple(rows)).markdown())
+    header = tuple(name.format(args.against) for name in HEADER)
+    print(Table('Gates', header, tuple(rows)).markdown())
+
+
+def difference(results: list[dict], others: list[dict]) -> str:
+    """Paired by seed, on the images held out."""
+    held_out = [{result['seed']: result['epochs'][-1]['held_out'] for result in runs} for runs in (results, others)]
+    of = interval([held_out[0][seed] - held_out[1][seed] for seed in held_out[0] if seed in held_out[1]])
+    return f'{of.mean:+.2f} [{of.low:+.2f}, {of.high:+.2f}]' if of else ''
 
 
 def scatter(values: list[float]) -> str:
