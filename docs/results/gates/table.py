@@ -1,6 +1,6 @@
 """Print what ``train.py`` beside this file wrote as a table in Markdown.
 
-python docs/results/gates/table.py OUT_DIR [--against constant]
+python docs/results/gates/table.py OUT_DIR [--against constant] [--epochs 20 50 …]
 """
 
 from __future__ import annotations
@@ -23,12 +23,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('results', type=Path, help='folder of train.py')
     parser.add_argument('--against', default='constant', help='setting to compare with (default: %(default)s)')
+    parser.add_argument('--epochs', type=int, nargs='+', help='the state after each of these (default: the last)')
     args = parser.parse_args()
     found: dict[str, list[dict]] = {}
     for path in sorted(args.results.glob('*_seed*.json')):
         found.setdefault(path.stem.rpartition('_seed')[0], []).append(json.loads(path.read_text()))
     if args.against not in found:
-        parser.error(f'--against {args.against}: results are of {", ".join(found) or "no setting"}')
+        parser.error(
+            f'{args.results} has no results of {args.against} (--against), only of {", ".join(found) or "none"}'
+        )
+    rows = [row for epoch in args.epochs or [None] for row in rows_of(found, args.against, epoch)]
+    header = tuple(name.format(args.against) for name in HEADER)
+    print(Table('Gates', header, tuple(rows)).markdown())
+
+
+def rows_of(found: dict[str, list[dict]], against: str, epoch: int | None) -> list[tuple[str, ...]]:
+    """A row a setting, the best of the images held out first, after an epoch or the last."""
+    if epoch:
+        found = {f'{name}, epoch {epoch}': [until(r, epoch) for r in results] for name, results in found.items()}
+        against += f', epoch {epoch}'
     rows = []
     for name, results in sorted(found.items(), key=lambda item: -mean(r['epochs'][-1]['held_out'] for r in item[1])):
         last = [result['epochs'][-1] for result in results]
@@ -41,7 +54,7 @@ def main() -> None:
                 name,
                 ', '.join(f'{epoch["test"]:.2f}' for epoch in last),
                 scatter([epoch['held_out'] for epoch in last]),
-                difference(results, found[args.against]) if name != args.against else '–',
+                difference(results, found[against]) if name != against else '–',
                 scatter([epoch['test'] for epoch in last]),
                 scatter(constant) if constant else '',
                 ', '.join(ends),
@@ -49,8 +62,11 @@ def main() -> None:
                 f'{mean(mean(g["spread"]) for g in gates):.3f}' if gates else '',
             )
         )
-    header = tuple(name.format(args.against) for name in HEADER)
-    print(Table('Gates', header, tuple(rows)).markdown())
+    return rows
+
+
+def until(result: dict, epoch: int) -> dict:
+    return result | dict(epochs=[row for row in result['epochs'] if row['epoch'] <= epoch])
 
 
 def difference(results: list[dict], others: list[dict]) -> str:
