@@ -1,6 +1,6 @@
 """Print what ``train.py`` beside this file wrote as a table in Markdown.
 
-python docs/results/gates/table.py OUT_DIR [--against constant] [--epochs 20 50 …]
+python docs/results/gates/table.py OUT_DIR [--against constant] [--epochs 20 50 …] [--by test]
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ def main() -> None:
     parser.add_argument('results', type=Path, help='folder of train.py')
     parser.add_argument('--against', default='constant', help='setting to compare with (default: %(default)s)')
     parser.add_argument('--epochs', type=int, nargs='+', help='the state after each of these (default: the last)')
+    parser.add_argument(
+        '--by', choices=('held_out', 'test'), default='held_out', help='images of the difference (default: %(default)s)'
+    )
     args = parser.parse_args()
     found: dict[str, list[dict]] = {}
     for path in sorted(args.results.glob('*_seed*.json')):
@@ -32,18 +35,18 @@ def main() -> None:
         parser.error(
             f'{args.results} has no results of {args.against} (--against), only of {", ".join(found) or "none"}'
         )
-    rows = [row for epoch in args.epochs or [None] for row in rows_of(found, args.against, epoch)]
+    rows = [row for epoch in args.epochs or [None] for row in rows_of(found, args.against, args.by, epoch)]
     header = tuple(name.format(args.against) for name in HEADER)
     print(Table('Gates', header, tuple(rows)).markdown())
 
 
-def rows_of(found: dict[str, list[dict]], against: str, epoch: int | None) -> list[tuple[str, ...]]:
-    """A row a setting, the best of the images held out first, after an epoch or the last."""
+def rows_of(found: dict[str, list[dict]], against: str, by: str, epoch: int | None) -> list[tuple[str, ...]]:
+    """A row a setting, the best first, after an epoch or the last."""
     if epoch:
         found = {f'{name}, epoch {epoch}': [until(r, epoch) for r in results] for name, results in found.items()}
         against += f', epoch {epoch}'
     rows = []
-    for name, results in sorted(found.items(), key=lambda item: -mean(r['epochs'][-1]['held_out'] for r in item[1])):
+    for name, results in sorted(found.items(), key=lambda item: -mean(r['epochs'][-1][by] for r in item[1])):
         last = [result['epochs'][-1] for result in results]
         gates = [epoch for epoch in last if 'alpha_omega' in epoch]
         # the first runs have the last one alone, beside their epochs
@@ -54,7 +57,7 @@ def rows_of(found: dict[str, list[dict]], against: str, epoch: int | None) -> li
                 name,
                 ', '.join(f'{epoch["test"]:.2f}' for epoch in last),
                 scatter([epoch['held_out'] for epoch in last]),
-                difference(results, found[against]) if name != against else '–',
+                difference(results, found[against], by) if name != against else '–',
                 scatter([epoch['test'] for epoch in last]),
                 scatter(constant) if constant else '',
                 ', '.join(ends),
@@ -69,10 +72,10 @@ def until(result: dict, epoch: int) -> dict:
     return result | dict(epochs=[row for row in result['epochs'] if row['epoch'] <= epoch])
 
 
-def difference(results: list[dict], others: list[dict]) -> str:
-    """Paired by seed, on the images held out."""
-    held_out = [{result['seed']: result['epochs'][-1]['held_out'] for result in runs} for runs in (results, others)]
-    of = interval([held_out[0][seed] - held_out[1][seed] for seed in held_out[0] if seed in held_out[1]])
+def difference(results: list[dict], others: list[dict], by: str) -> str:
+    """Paired by seed."""
+    top1 = [{result['seed']: result['epochs'][-1][by] for result in runs} for runs in (results, others)]
+    of = interval([top1[0][seed] - top1[1][seed] for seed in top1[0] if seed in top1[1]])
     return f'{of.mean:+.2f} [{of.low:+.2f}, {of.high:+.2f}]' if of else ''
 
 

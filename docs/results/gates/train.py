@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import ean_mmdet
 from ean_mmdet.attention import EAN
 
 HELD_OUT = 5000  # of the training images, the last of a fixed shuffle
@@ -73,13 +75,19 @@ SETTINGS = {
     'adamw_ean_x10': Setting(rate=10, optimizer='AdamW'),
 }
 OPTIMIZERS = {
-    'SGD': lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=5e-4),
-    'AdamW': lambda groups: torch.optim.AdamW(groups, lr=2e-3, weight_decay=0.05),
+    'SGD': lambda groups, lr: torch.optim.SGD(groups, lr=lr or 0.1, momentum=0.9, weight_decay=5e-4),
+    'AdamW': lambda groups, lr: torch.optim.AdamW(groups, lr=lr or 2e-3, weight_decay=0.05),
+}
+NORMALIZATIONS = {
+    'CIFAR-10': ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+    'ImageNet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
 class Half(nn.Module):
     """The control that only halves."""
+
+    gate_layers = ()  # its map is a constant as it is
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 0.5
@@ -138,6 +146,20 @@ def make_attention(setting: Setting, channels: int) -> nn.Module:
     if setting.attention == 'constant':
         ean.alpha.requires_grad_(False)
     return ean
+
+
+def pretrained(weights: Path, blocks: int, setting: Setting) -> ResNet:
+    """The plain network with its weights, and attention added that changes nothing at its start."""
+    model = ResNet(blocks, 16, Setting('none'))
+    weight = torch.load(weights)
+    for key in list(weight):
+        if stage := re.match(r'layer(\d)\.(\d+)', key):
+            place = (int(stage[1]) - 1) * blocks + int(stage[2])
+            weight[f'layers.{place}{key[stage.end() :]}'] = weight.pop(key)
+    model.load_state_dict(weight)
+    if setting.attention != 'none':
+        ean_mmdet.attach(model, partial(make_attention, setting), at=r'layers\.\d+\.bn2')
+    return model
 
 
 def gates_of(model: nn.Module) -> list[EAN]:
@@ -228,8 +250,9 @@ def with_constants(model: nn.Module, seen: Tensor, images: Tensor, labels: Tenso
 
 def run(setting: Setting, seed: int, data: dict[str, Tensor], args: argparse.Namespace, checkpoint: Path) -> dict:
     torch.manual_seed(seed)
-    model = ResNet(args.blocks, args.width, setting).to(memory_format=torch.channels_last)  # faster on CPUs
-    optimizer = OPTIMIZERS[setting.optimizer](parameter_groups(model, setting))
+    model = pretrained(args.weights, args.blocks, setting) if args.weights else ResNet(args.blocks, args.width, setting)
+    model.to(memory_format=torch.channels_last)  # faster on CPUs
+    optimizer = OPTIMIZERS[setting.optimizer](parameter_groups(model, setting), args.learning_rate)
     bases = [group['lr'] for group in optimizer.param_groups]
     generator = torch.Generator().manual_seed(seed)
     images, labels = data['train'][: args.images], data['train_labels'][: args.images]
@@ -242,6 +265,8 @@ def run(setting: Setting, seed: int, data: dict[str, Tensor], args: argparse.Nam
         generator.set_state(state['generator'])
         epochs, seconds = state['epochs'], state['seconds']
         print(f'  goes on after {epochs[-1]["epoch"]} epochs', flush=True)
+    elif args.weights:
+        epochs.append(evaluate(model, data) | dict(epoch=0))
     begun = time.time() - seconds
     for epoch in range(epochs[-1]['epoch'] if epochs else 0, args.epochs):
         model.train()
@@ -294,9 +319,9 @@ def save(path: Path, write: Callable[[Path], object]) -> None:
     os.replace(unfinished, path)
 
 
-def load(path: Path) -> dict[str, Tensor]:
+def load(path: Path, normalization: str) -> dict[str, Tensor]:
     stored = np.load(path)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in NORMALIZATIONS[normalization])
     images = {part: (torch.from_numpy(stored[part]).float() / 255 - mean) / std for part in ('train', 'test')}
     labels = {part: torch.from_numpy(stored[f'{part}_labels']).long() for part in ('train', 'test')}
     order = torch.randperm(len(images['train']), generator=torch.Generator().manual_seed(0))
@@ -306,6 +331,19 @@ def load(path: Path) -> dict[str, Tensor]:
         held_out=images['train'][held], held_out_labels=labels['train'][held],
         test=images['test'], test_labels=labels['test'],
     )  # fmt: skip
+
+
+def check_protocol(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """One folder, one protocol: what is in it was trained as this call would, or nothing goes on."""
+    wanted = {name: getattr(value, 'name', value) for name, value in vars(args).items()}  # of files, their names
+    wanted = {name: value for name, value in wanted.items() if name not in ('out', 'seeds', 'settings')}
+    path = args.out / 'protocol.json'
+    if not path.exists():
+        path.write_text(json.dumps(wanted))
+    stored = json.loads(path.read_text())
+    other = [f'{name} {stored.get(name)}, not {wanted[name]}' for name in wanted if stored.get(name) != wanted[name]]
+    if other:
+        parser.error(f'{args.out} holds runs of {"; ".join(other)}: another folder, or the same arguments')
 
 
 def main() -> None:
@@ -319,11 +357,14 @@ def main() -> None:
     parser.add_argument('--blocks', type=int, default=3, help='blocks a stage; depth 6n + 2 (default: %(default)s)')
     parser.add_argument('--width', type=int, default=16, help='channels of the first stage (default: %(default)s)')
     parser.add_argument('--bfloat16', action='store_true', help='train under autocast (evaluation is in float32)')
+    parser.add_argument('--weights', type=Path, help='start from these of a plain CIFAR ResNet of width 16')
+    parser.add_argument('--learning-rate', type=float, help='default: 0.1 of SGD, 0.002 of AdamW')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds (default: 0 1 2)')
     parser.add_argument('--settings', nargs='+', choices=SETTINGS, default=list(SETTINGS), help='rows (default: all)')
     args = parser.parse_args()
-    data = load(args.cifar)
     args.out.mkdir(parents=True, exist_ok=True)
+    check_protocol(args, parser)
+    data = load(args.cifar, 'ImageNet' if args.weights else 'CIFAR-10')
     for seed in args.seeds:
         for name in args.settings:
             path = args.out / f'{name}_seed{seed}.json'
