@@ -185,7 +185,8 @@ def write(
     if rates:
         sections.append(Section('Learning rates', [('table', rates)]))
     rows = [
-        (trial.variant, trial.seed, 'done' if done else 'missing', f'{done["seconds"] / 60:.1f}' if done else '–',
+        (trial.variant, trial.seed, 'done' if done else 'missing',
+         f'{done["seconds"] / 60:.1f}' if done and done['seconds'] else '–',
          ', '.join(f'{name} {value:.4g}' for name, value in done['metrics'].items()) if done else '–')
         for trial in todo
         for done in [trial.done()]
@@ -224,7 +225,7 @@ def plan(args: argparse.Namespace, made: Sequence[variants.Variant], todo: Seque
     seconds = {variant.name: estimate(variant.config) for variant in made}
     for trial in todo:  # what runs took is a better guide
         done = trial.done()
-        if done:
+        if done and done['seconds']:
             seconds[trial.variant] = done['seconds']
     rows = []
     for name in dict.fromkeys(trial.variant for trial in todo):

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,6 @@ class Trial:
     config: Config
     folder: Path
     rate: float | None = None
-    seconds: float | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -297,11 +296,11 @@ class Runner:
     def _run(self, trial: Trial) -> None:
         if self.stopped.is_set():
             return
-        begin = time.time()
+        begin, goes_on = time.time(), trial.share() > 0
         log = trial.folder / 'log.txt'
         trial.folder.mkdir(parents=True, exist_ok=True)
         trial.config.dump(trial.config_file)
-        self.progress(f'{trial.name}: {"goes on" if trial.share() else "begins"}')
+        self.progress(f'{trial.name}: {"goes on" if goes_on else "begins"}')
         for command in self.launcher.commands(trial):
             code = self._call(command, trial, log)
             if self.stopped.is_set():
@@ -311,7 +310,7 @@ class Runner:
                 self.progress(f'{trial.name}: failed, see {log}')
                 return
         metrics = json.loads(trial.predictions.with_suffix('.info.json').read_text(encoding='utf-8'))['metrics']
-        seconds = time.time() - begin
+        seconds = None if goes_on else time.time() - begin  # what was before a stop isn't known
         done = dict(variant=trial.variant, seed=trial.seed, metrics=metrics, protocol=protocol(trial), seconds=seconds)
         write_text(trial.done_file, json.dumps(done, indent=1))
         self.progress(f'{trial.name}: done')
@@ -322,11 +321,11 @@ class Runner:
         if '{checkpoint}' in command:
             try:
                 checkpoint = latest_checkpoint(trial.folder)
+                if checkpoint is None:
+                    raise InputError(f'{trial.folder} has no checkpoint: does the config have a CheckpointHook?')
             except InputError as error:
                 with log.open('a', encoding='utf-8') as file:
                     print('error:', error, file=file)
-                return 1
-            if checkpoint is None:
                 return 1
             command = [checkpoint if part == '{checkpoint}' else part for part in command]
         environment = {

@@ -1,11 +1,13 @@
 import json
+import sys
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from ean_mmdet.errors import InputError
 from ean_mmdet.evaluation.comparison import choose_rates
-from ean_mmdet.evaluation.trials import Launcher, check_protocols, make_pilots, make_trials, protocol
+from ean_mmdet.evaluation.trials import Launcher, Runner, check_protocols, make_pilots, make_trials, protocol
 from ean_mmdet.evaluation.variants import Variant
 from tests.conftest import ROOT
 from tests.test_tools.tiny import write_config
@@ -87,3 +89,37 @@ def test_commands(kind, variants, tmp_path):
             file,
             '{checkpoint}',
         ]
+
+
+class Trained(Launcher):
+    """A run that is trained at once; its test reads the checkpoint's name."""
+
+    def commands(self, trial):
+        out = str(trial.predictions.with_suffix('.info.json'))
+        test = f'from pathlib import Path; Path({out!r}).write_text(\'{{"metrics": {{}}}}\')'
+        return [[sys.executable, '-c', 'pass'], [sys.executable, '-c', test, '{checkpoint}']]
+
+
+def run_once(trial, lines):
+    runner = Runner(Trained('none', 1, 1, '', ROOT / 'tools'), lines.append)
+    runner.run([trial])
+    return runner
+
+
+@pytest.mark.parametrize('share', [0, 0.5])
+def test_the_time_of_a_run_is_known_where_it_was_not_stopped(share, variants, tmp_path, monkeypatch):
+    trial = make_trials(variants, [0], tmp_path)[0]
+    trial.folder.mkdir(parents=True)
+    torch.save(dict(state_dict=dict(x=torch.ones(1)), optimizer={}), trial.folder / 'iter_6.pth')
+    monkeypatch.setattr(type(trial), 'share', lambda trial: share)
+    lines = []
+    assert not run_once(trial, lines).failed
+    seconds = trial.done()['seconds']
+    assert seconds is None if share else 0 < seconds < 60
+    assert lines[0] == f'none, seed 0: {"goes on" if share else "begins"}'
+
+
+def test_a_run_without_a_checkpoint_says_so(variants, tmp_path):
+    trial = make_trials(variants, [0], tmp_path)[0]
+    assert run_once(trial, []).failed == {'none, seed 0': trial.folder / 'log.txt'}
+    assert f'error: {trial.folder} has no checkpoint' in (trial.folder / 'log.txt').read_text()
