@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -105,7 +106,27 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text, whole or not at all; see :func:`write_atomically`."""
-    write_atomically(path, lambda partial: partial.write_text(text))
+    write_atomically(path, lambda partial: partial.write_text(text, encoding='utf-8'))
+
+
+def read_text(path: Path) -> str:
+    """Read a text of the user's: UTF-8, with or without a byte-order mark.
+
+    Raises:
+        InputError: It is in another encoding, or can't be read.
+    """
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise InputError(f'{path} is not in UTF-8 ({error}): save it as UTF-8') from error
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {error}') from error
+
+
+def has_mark(path: Path) -> bool:
+    """Whether a file starts with a byte-order mark, which MMDetection and pycocotools can't read."""
+    with path.open('rb') as file:
+        return file.read(3) == codecs.BOM_UTF8
 
 
 def make_folder(path: Path) -> None:
@@ -160,7 +181,7 @@ def _made_by(path: Path, is_file: bool) -> dict | None:
     file = _record(path, is_file)
     if path.exists() and file.is_file():
         with contextlib.suppress(ValueError):
-            return json.loads(file.read_text())
+            return json.loads(file.read_text(encoding='utf-8'))
     return {} if is_file and path.exists() else None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ean_mmdet.errors import InputError
-from ean_mmdet.files import claim, find_images, left_out, picture_names
+from ean_mmdet.files import claim, find_images, has_mark, left_out, picture_names, read_text
 
 
 def test_hidden_files_are_passed_over(tmp_path):
@@ -58,3 +58,16 @@ def test_a_file_with_the_results_of_other_inputs(tmp_path):
     assert claim(None, default, runs=['a']) == second
     assert claim(None, default, runs=['a', 'b']) == tmp_path / 'runs_model.groups-3.png'
     assert claim(default, default, runs=['b']) == default  # asked for by its name
+
+
+def test_texts_are_read_as_utf8_and_others_refused_by_name(tmp_path):
+    path = tmp_path / 'classes.txt'
+    for encoding, mark in (('utf-8', False), ('utf-8-sig', True)):
+        path.write_bytes('红细胞'.encode(encoding))
+        assert (read_text(path), has_mark(path)) == ('红细胞', mark)
+    for encoding in ('gbk', 'utf-16'):
+        path.write_bytes('红细胞'.encode(encoding))
+        with pytest.raises(InputError, match=r'classes\.txt is not in UTF-8 .*save it as UTF-8'):
+            read_text(path)
+    with pytest.raises(InputError, match='cannot be read'):
+        read_text(tmp_path)

@@ -29,6 +29,11 @@ def explain_list(file: Path, dataset: object, split: str, hint: str) -> None:
         name = (line.split() or [''])[0]
         if line != name and (not name or (folder / f'{name}.xml').is_file()):
             what = f'is {line!r}, and MMDetection takes the whole line, blanks included, for the name {name!r}'
+        elif line.startswith('\ufeff'):
+            what = (
+                'starts with a byte-order mark, which MMDetection takes for a part of the name; save the list as '
+                'UTF-8 without one'
+            )
         elif not line:
             what = 'is blank, which MMDetection takes for the name of an image'
         else:

@@ -20,6 +20,7 @@ from ..datasets.pipeline import preprocess, read_image
 from ..engine import build_model, check_buildable, load_config
 from ..engine.settings import known_keys
 from ..errors import InputError
+from ..files import read_text
 from ..table import Table
 from .classification import Classified, read_classified
 from .curves import plot_curves
@@ -266,7 +267,7 @@ def _differences(section: Section, run: Run, settings: Settings) -> None:
         and key.partition('.')[0] in known_keys() - {'work_dir', 'launcher', 'resume', 'load_from'}
         and not key.endswith('_scope_')
     ]
-    text = source.read_text(encoding='utf-8')
+    text = read_text(source)
     section.add('folded', (f'{source.name}, what it says beyond its base', text))
     if changed:
         section.add('heading', f'Differences from {source.name}')

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import find_images
+from ..files import find_images, has_mark
 from .found import Found, Options, role_of
 from .parts import CocoPart, files_below, folders_below, listed
 
@@ -98,7 +98,7 @@ def _name(path: Path, files: list[Path], folder: Path) -> str:
 
 
 def _part(name: str, path: Path, content: dict, folder: Path, options: Options, notes: list[str]) -> CocoPart:
-    part = CocoPart(name, content, folder, path)
+    part = CocoPart(name, content, folder, None if has_mark(path) else path)
     _leave_out_root(part)
     _complete(part)
     _find_images(part, path, folder, options)

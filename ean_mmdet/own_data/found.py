@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..files import read_text
 from .parts import Part
 
 ROLES = ('train', 'val', 'test')
@@ -64,5 +65,4 @@ def role_of(name: str) -> str | None:
 
 def names_in(path: Path) -> tuple[str, ...]:
     """The names in a file of one class a line."""
-    lines = path.read_text(encoding='utf-8-sig').splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+    return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())

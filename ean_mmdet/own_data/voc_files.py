@@ -12,7 +12,7 @@ from mmengine.config import Config
 from ..datasets.held import hold
 from ..datasets.voc_check import explain_xml, read_objects
 from ..errors import InputError
-from ..files import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, has_mark, read_text
 from .found import Found, Options, names_in, role_of
 from .parts import CLASS_FILES, CocoPart, Part, VocPart, folders_below, listed
 
@@ -91,8 +91,8 @@ def _parts(place: Path, folder: Path, many: bool, options: Options, notes: list[
         return {name: whole}
     parts = {}
     for name, path in found.items():
-        names = path.read_text(encoding='utf-8').splitlines()
-        parts[name] = VocPart(name, root, names, whole.img_subdir, ann_subdir, path)
+        names = read_text(path).splitlines()
+        parts[name] = VocPart(name, root, names, whole.img_subdir, ann_subdir, None if has_mark(path) else path)
         wrong = [stem for stem in names if stem not in images[best]]
         if wrong:
             raise InputError(

@@ -17,7 +17,7 @@ import yaml
 
 from ..datasets.images import describe_problems, inspect_images
 from ..errors import InputError
-from ..files import IMAGE_SUFFIXES, find_images
+from ..files import IMAGE_SUFFIXES, find_images, read_text
 from .found import ROLES, Found, Options, names_in, role_of
 from .parts import CLASS_FILES, CocoPart, Part, files_below, folders_below, listed
 
@@ -30,19 +30,26 @@ def yolo_files(folder: Path, options: Options) -> list[Path]:
     given = [path for path in options.annotations if path.suffix in ('.yaml', '.yml')]
     if given:
         return given
-    found = [path for path in files_below(folder, ('.yaml', '.yml'), 2) if 'names' in (_yaml(path) or {})]
+    found = [path for path in files_below(folder, ('.yaml', '.yml'), 2) if _has_names(path)]
     return (
         found
         or [path for place in folders_below(folder) for path in sorted(place.glob('*.txt'))[:20] if _is_label(path)][:3]
     )
 
 
-def _yaml(path: Path) -> dict | None:
+def _has_names(path: Path) -> bool:
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
-    return content if isinstance(content, dict) else None
+        return 'names' in _yaml(path)
+    except InputError:  # which is said where the file is used
+        return b'names:' in path.read_bytes()
+
+
+def _yaml(path: Path) -> dict:
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise InputError(f'{path} is no valid YAML: {" ".join(str(error).split())}') from error
+    return content if isinstance(content, dict) else {}
 
 
 def _is_label(path: Path) -> bool:
@@ -71,8 +78,10 @@ def find_yolo(folder: Path, options: Options) -> Found:
             f'{folder} has {len(settings)} files with names of classes, {listed(settings)}: name the one to use, '
             f'--annotations {settings[0]}'
         )
-    content = _yaml(settings[0]) if settings else None
-    images = _listed_images(settings[0], content, folder, notes) if settings and content else {}
+    content = _yaml(settings[0]) if settings else {}
+    if settings and 'names' not in content:
+        raise InputError(f'{settings[0]} has no names: of its classes, a list in the order of their numbers')
+    images = _listed_images(settings[0], content, folder, notes) if settings else {}
     images = images or _images_by_split(folder, options)
     images = {name: [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES] for name, paths in images.items()}
     sizes = inspect_images(path for paths in images.values() for path in paths)
@@ -160,9 +169,9 @@ def _label_file(image: Path) -> Path:
     return image.with_suffix('.txt')
 
 
-def _keypoints(content: dict | None) -> int:
+def _keypoints(content: dict) -> int:
     """Count the numbers of a row that are key points'."""
-    shape = (content or {}).get('kpt_shape') or [0, 0]
+    shape = content.get('kpt_shape') or [0, 0]
     return math.prod(shape)
 
 
@@ -175,7 +184,7 @@ def _rows(path: Path, keypoints: int, notes: list[str]) -> list[tuple[int, list[
     found: list[tuple[int, list[float], int]] = []
     if not path.is_file():
         return found
-    for number, line in enumerate(path.read_text(encoding='utf-8-sig').splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -223,7 +232,7 @@ def _box(values: list[float], keypoints: int, notes: list[str], where: str) -> l
 
 
 def _classes(
-    folder: Path, options: Options, settings: list[Path], content: dict | None, rows: dict
+    folder: Path, options: Options, settings: list[Path], content: dict, rows: dict
 ) -> tuple[tuple[str, ...], str]:
     """The names of the classes in the order of their numbers, and where they are from."""
     if options.classes:
@@ -237,8 +246,11 @@ def _classes(
             sources[path.name] = names_in(path)
     notes = folder / 'notes.json'  # Label Studio's
     if notes.is_file():
-        categories = json.loads(notes.read_text(encoding='utf-8')).get('categories', [])
-        sources['notes.json'] = tuple(c['name'] for c in sorted(categories, key=lambda category: category['id']))
+        try:
+            categories = sorted(json.loads(read_text(notes))['categories'], key=lambda category: category['id'])
+            sources['notes.json'] = tuple(category['name'] for category in categories)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{notes} is not Label Studio's, with the names of the classes: {error!r}") from error
     if len(set(sources.values())) > 1:
         raise InputError(
             f'{folder} names its classes differently: '

@@ -40,6 +40,7 @@ def refuses(root, *messages, **options):
         (lambda lines: [*lines, ''], ('line 25 of', 'is blank')),
         (lambda lines: [f'{lines[0]} ', *lines[1:]], ('line 1 of', "'000001 '", "the name '000001'")),
         (lambda lines: [f'{line}  1' for line in lines], ('line 1 of', "'000001  1'", '24 of its 24 lines')),
+        (lambda lines: ['\ufeff' + lines[0], *lines[1:]], ('line 1 of', 'byte-order mark', 'UTF-8 without one')),
         (lambda lines: [*lines, '000999'], ('1 of the 25 annotations', '000999.xml')),
         (lambda lines: [], ('lists no images',)),
     ],

@@ -398,3 +398,48 @@ def test_coco_files_that_are_refused(content, message, tmp_path):
 def test_no_boxes_at_all(train, classes, tmp_path):
     bare = [exports.Picture(picture.path, picture.size, []) for picture in train]
     refused('not one box in its annotations', exports.voc(tmp_path / 'data', dict(train=bare)))
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('data.yaml', 'names: [红]'.encode('gbk'), r'data\.yaml is not in UTF-8'),
+        ('data.yaml', b'names: [a, b\ntrain: x', r'data\.yaml is no valid YAML: .*expected'),
+        ('classes.txt', '红'.encode('gbk'), r'classes\.txt is not in UTF-8'),
+        ('notes.json', b'{"categories": [{"id": 0}]}', r"notes\.json is not Label Studio's, .*KeyError\('name'\)"),
+        ('notes.json', b'[]', r"notes\.json is not Label Studio's"),
+        ('labels/{stem}.txt', bytes(range(128, 256)), r'labels/\w+\.txt is not in UTF-8'),
+    ],
+)
+def test_texts_of_yolo_that_cannot_be_read_are_named(name, content, message, train, classes, tmp_path):
+    data = exports.yolo_label_studio(tmp_path / 'data', train, classes)
+    for other in ('classes.txt', 'notes.json'):
+        if name != 'labels/{stem}.txt':
+            (data / other).unlink(missing_ok=True)
+    (data / name.format(stem=next((data / 'labels').iterdir()).stem)).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        find(data)
+
+
+def test_a_yaml_without_names_is_refused(train, classes, tmp_path):
+    data = exports.yolo_label_studio(tmp_path / 'data', train, classes)
+    (data / 'my.yaml').write_text('train: images')
+    with pytest.raises(InputError, match=r'my\.yaml has no names: of its classes'):
+        find(data, Options(annotations=(data / 'my.yaml',), format='yolo'))
+
+
+def test_files_with_a_byte_order_mark_are_written_anew(splits, classes, tmp_path):
+    data = exports.coco_roboflow(tmp_path / 'coco', splits, classes)
+    whole = find(data)
+    assert all(part.file for part in whole.parts.values())
+    for part in whole.parts.values():
+        part.file.write_bytes(b'\xef\xbb\xbf' + part.file.read_bytes())
+    marked = find(data)
+    assert [part.content for part in marked.parts.values()] == [part.content for part in whole.parts.values()]
+    assert not any(part.file for part in marked.parts.values())
+    data = exports.voc(tmp_path / 'voc', dict(train=splits['train'], val=splits['valid']))
+    file = data / 'ImageSets/Main/val.txt'
+    file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes())
+    parts = find(data).parts
+    assert parts['train'].file and parts['val'].file is None
+    assert_holds(parts['val'], splits['valid'])
