@@ -37,23 +37,35 @@ def read_coco(file: Path, split: str) -> dict:
         content = json.loads(raw)
     except ValueError as error:
         raise InputError(f'{split} data: {file} is no valid JSON, perhaps truncated: {error}') from error
+    check_entries(content, f'{split} data: {file}')
+    return content
+
+
+def check_entries(content: Any, where: str) -> None:
+    """See that an annotation file has images and categories, and each of them what it has to have.
+
+    Args:
+        content: The file's.
+        where: The file, for messages.
+
+    Raises:
+        InputError: It doesn't.
+    """
     lacking = {'images', 'categories'} - set(content) if isinstance(content, dict) else {'images', 'categories'}
     if lacking:
-        raise InputError(f'{split} data: {file} is no COCO annotation file: it lacks {" and ".join(sorted(lacking))}')
+        raise InputError(f'{where} is no COCO annotation file: it lacks {" and ".join(sorted(lacking))}')
     for kind in ('images', 'categories', 'annotations'):
         entries = content.get(kind, [])
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise InputError(f'{split} data: {file}: its {kind} must be a list of objects, got {str(entries)[:120]}')
-        for entry in entries if kind != 'annotations' else ():  # of which find_problems gives the counts
+        wrong = entries if not isinstance(entries, list) else [e for e in entries if not isinstance(e, dict)][:1]
+        if wrong or not isinstance(entries, list):
+            raise InputError(f'{where}: its {kind} must be a list of objects, got {str(wrong)[:120]}')
+        for entry in entries if kind != 'annotations' else ():  # of which find_errors gives the counts
             absent = [key for key in REQUIRED[kind] if key not in entry]
             if absent:
-                raise InputError(
-                    f'{split} data: {file}: an entry of its {kind} lacks {", ".join(absent)}: {str(entry)[:120]}'
-                )
+                raise InputError(f'{where}: an entry of its {kind} lacks {", ".join(absent)}: {str(entry)[:120]}')
             wrong = _wrong_types(kind, entry)
             if wrong:
-                raise InputError(f'{split} data: {file}: in an entry of its {kind}, {wrong}: {str(entry)[:120]}')
-    return content
+                raise InputError(f'{where}: in an entry of its {kind}, {wrong}: {str(entry)[:120]}')
 
 
 def _is_id(value: object) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from ..datasets.coco_check import check_entries, counted, find_errors
 from ..errors import InputError
 from ..files import find_images, has_mark
 from .found import Found, Options, role_of
@@ -78,14 +79,8 @@ def _load(path: Path) -> dict:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f'{path} cannot be read as JSON: {error}') from error
-    absent = [key for key in KEYS if not isinstance(content, dict) or not isinstance(content.get(key), list)]
-    if absent:
-        raise InputError(f'{path} is no COCO annotation file: it has no list {" and ".join(absent)}')
-    for key, wanted in dict(images=('id', 'file_name', 'width', 'height'), categories=('id', 'name')).items():
-        for entry in content[key]:
-            missing = [name for name in wanted if name not in entry]
-            if missing:
-                raise InputError(f'{path}: an entry of {key} has no {" and no ".join(missing)}: {str(entry)[:160]}')
+    check_entries(content, str(path))
+    content.setdefault('annotations', [])
     return content
 
 
@@ -99,11 +94,14 @@ def _name(path: Path, files: list[Path], folder: Path) -> str:
 
 def _part(name: str, path: Path, content: dict, folder: Path, options: Options, notes: list[str]) -> CocoPart:
     part = CocoPart(name, content, folder, None if has_mark(path) else path)
-    _leave_out_root(part)
     _complete(part)
+    errors, examples = find_errors(part.content, evaluated=True)
+    if errors:
+        raise InputError(f'{path} has {counted(errors, examples)}')
+    _leave_out_root(part)
     _find_images(part, path, folder, options)
     images = {image['id'] for image in content['images']}
-    strays = sum(box['image_id'] not in images for box in content['annotations'] if 'image_id' in box)
+    strays = sum(box['image_id'] not in images for box in content['annotations'])
     if strays:
         notes.append(f'{path.name}: {strays} boxes are of images that it does not list; MMDetection leaves them out')
     return part
@@ -138,8 +136,11 @@ def _complete(part: CocoPart) -> None:
         return
     filled = []
     for number, box in enumerate(boxes, 1):
-        values = box.get('bbox')
-        area = values[2] * values[3] if isinstance(values, list) and len(values) == 4 else 0
+        try:
+            _, _, width, height = map(float, box['bbox'])
+        except (KeyError, TypeError, ValueError):  # find_errors says so
+            width = height = 0
+        area = width * height
         filled.append({'id': number, 'iscrowd': 0, 'area': area, **box})
     if 'id' in lacking:
         for number, box in enumerate(filled, 1):

@@ -105,11 +105,11 @@ def _check_classes(found: Found, options: Options) -> None:
     twice = sorted({name for name in found.classes if found.classes.count(name) > 1})
     if twice:
         raise InputError(
-            f'{found.folder}: {found.order} has the class {twice[0]!r} twice, and each has to have a name of its own: '
-            f'give the names with --classes'
+            f'{found.folder}: the class {twice[0]!r} is there twice by {found.order}, and each has to have a name of '
+            f'its own: give the names with --classes'
         )
     if any(not name.strip() for name in found.classes):
-        raise InputError(f'{found.folder}: {found.order} has a class without a name: give the names with --classes')
+        raise InputError(f'{found.folder}: a class has no name by {found.order}: give the names with --classes')
 
 
 def assign_roles(found: Found, options: Options) -> dict[str, Part]:

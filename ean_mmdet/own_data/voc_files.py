@@ -114,7 +114,10 @@ def _class_names(part: VocPart) -> list[str]:
     names = []
     for path in part.annotations():
         try:
-            names += read_objects(path)[0]
+            found = read_objects(path)[0]
+            if not all(name.strip() for name in found):
+                raise ValueError('an object without a name')
+            names += found
         except (ElementTree.ParseError, OSError, ValueError) as error:
             raise InputError(explain_xml(path, error)) from error
     return names

@@ -107,8 +107,11 @@ def _listed_images(settings: Path, content: dict, folder: Path, notes: list[str]
         value = content.get(role) or content.get({'val': 'valid', 'test': 'testing', 'train': 'training'}[role])
         if not value:
             continue
-        places = [_resolve(settings, content, str(entry)) for entry in ([value] if isinstance(value, str) else value)]
-        missing = [entry for entry, place in zip([value] if isinstance(value, str) else value, places) if place is None]
+        entries = value if isinstance(value, list) else [value]
+        if not all(isinstance(entry, str) for entry in entries):
+            raise InputError(f'{settings}: its {role} split must be a folder or a list of folders, got {value!r}')
+        places = [_resolve(settings, content, entry) for entry in entries]
+        missing = [entry for entry, place in zip(entries, places) if place is None]
         if missing and role == 'test':
             notes.append(f'{settings.name}: its test split {missing[0]!r} is not there and is left out')
             continue

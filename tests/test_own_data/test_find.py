@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -382,10 +383,10 @@ def test_classes_that_are_not_there(train, tmp_path):
     ('content', 'message'),
     [
         ('{"images": [], "annotations": [], "categories": ', 'cannot be read as JSON'),
-        ('{"images": [], "annotations": {}, "categories": []}', 'it has no list annotations'),
+        ('{"images": [], "annotations": {}, "categories": []}', 'its annotations must be a list of objects, got {}'),
         (
             '{"images": [{"id": 1, "file_name": "x.jpg"}], "annotations": [], "categories": []}',
-            'an entry of images has no width and no height',
+            'an entry of its images lacks width, height',
         ),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', 'list no images'),
     ],
@@ -443,3 +444,50 @@ def test_files_with_a_byte_order_mark_are_written_anew(splits, classes, tmp_path
     parts = find(data).parts
     assert parts['train'].file and parts['val'].file is None
     assert_holds(parts['val'], splits['valid'])
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda content: content['annotations'][2].pop('category_id'), 'has 1 annotations without category_id'),
+        (lambda content: content['annotations'][2].pop('bbox'), 'has 1 annotations without bbox'),
+        (lambda content: content['annotations'][2].update(bbox=[1, 2, 3]), 'has 1 boxes that are not four numbers'),
+        (lambda content: content['annotations'][2].update(bbox=['1', 2, {}, 3]), 'that are not four numbers'),
+        (lambda content: content['annotations'][2].update(category_id={}), 'category_id is not a whole number'),
+        (lambda content: content['annotations'].append(7), 'its annotations must be a list of objects, got .7.'),
+        (lambda content: content['images'].append('x'), "its images must be a list of objects, got .'x'"),
+        (lambda content: content['images'][0].update(file_name=True), 'file_name is not a string'),
+        (lambda content: content['images'][0].pop('width'), 'an entry of its images lacks width'),
+        (lambda content: content['categories'][0].update(name=1.5), 'name is not a string'),
+        (lambda content: content['categories'][0].update(id=[]), 'id is not a whole number or a string'),
+        (lambda content: content['categories'].append(dict(content['categories'][0], id=77)), 'is there twice by'),
+        (lambda content: content.update(images=0), 'its images must be a list of objects, got 0'),
+    ],
+)
+@pytest.mark.parametrize('lacking', [(), ('area', 'id', 'iscrowd')])
+def test_what_is_wrong_with_a_coco_file_is_named(change, message, lacking, train, classes, tmp_path):
+    data = exports.coco_label_studio(tmp_path / 'data', train, classes)
+    content = json.loads((data / 'result.json').read_text())
+    for box in content['annotations']:
+        for key in lacking:
+            box.pop(key)
+    change(content)
+    (data / 'result.json').write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        find(data)
+
+
+def test_a_split_of_a_yaml_that_is_no_folder_is_refused(splits, classes, tmp_path):
+    data = exports.yolo_roboflow(tmp_path / 'data', splits, classes)
+    text = (data / 'data.yaml').read_text()
+    (data / 'data.yaml').write_text(re.sub('(?m)^train:.*$', 'train: [7]', text))
+    with pytest.raises(InputError, match=r'its train split must be a folder or a list of folders, got \[7\]'):
+        find(data)
+
+
+def test_an_object_of_voc_without_a_name_is_named(train, tmp_path):
+    data = exports.voc(tmp_path / 'data', dict(train=train))
+    path = data / 'Annotations' / f'{train[1].path.stem}.xml'
+    path.write_text(re.sub('<name>.*?</name>', '<name></name>', path.read_text(), count=1))
+    with pytest.raises(InputError, match=rf'{path.name} is no valid VOC annotation: object 1/name is empty'):
+        find(data)
