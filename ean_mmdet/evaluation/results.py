@@ -8,6 +8,7 @@ are numbered from 0 on as the data set has them, classes likewise. What made the
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -202,16 +203,33 @@ def read_results(path: Path) -> tuple[list[dict], Mapping[Any, str]]:
     """
     try:
         data = json.loads(path.read_text(encoding='utf-8'))
-        names = {entry['id']: entry['file_name'] for entry in data['images']} if isinstance(data, dict) else {}
+        names = {entry['id']: str(entry['file_name']) for entry in data['images']} if isinstance(data, dict) else {}
         entries = data['annotations'] if isinstance(data, dict) else data
-        for entry in entries:
-            entry['image_id'], entry['category_id'], entry['score']
+        for number, entry in enumerate(entries, 1):
+            if not _is_result(entry):
+                raise ValueError(f'entry {number} is {str(entry)[:120]}')
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f'{path} holds no COCO results ({type(error).__name__}: {error}): a list of image_id, category_id, bbox '
             f'and score, as tools/test.py --out writes it'
         ) from error
     return entries, names
+
+
+def _is_result(entry: dict) -> bool:
+    score, box = entry['score'], entry.get('bbox', [0, 0, 0, 0])
+    return (
+        type(entry['image_id']) in (int, str)
+        and type(entry['category_id']) in (int, str)
+        and _is_finite(score)
+        and type(box) is list
+        and len(box) == 4
+        and all(map(_is_finite, box))
+    )
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def read_detections(path: Path, truth: Truth) -> Detections:

@@ -261,6 +261,8 @@ def _read_lines(file: Path) -> tuple[list[dict], bool]:
             raise InputError(f'{file}, line {number} is no JSON: {error}') from error
         if not isinstance(line, dict) or (line and not is_number(line.get('step'))):
             raise InputError(f'{file}, line {number} is no line of mmengine\'s log: {text[:60]!r} has no "step"')
+        if not all(is_number(line.get(key, 0)) for key in ('iter', 'epoch')):
+            raise InputError(f"{file}, line {number} is no line of mmengine's log: its iter or epoch is no number")
         if line:
             lines.append(line)
     return lines, False

@@ -162,7 +162,17 @@ def test_results_that_are_none(reported, sample_data, tmp_path):
     for wrong, message in (
         (dict(entry, image_id=999), 'image 999 is not in the test set; is it of another one'),
         ({key: value for key, value in entry.items() if key != 'bbox'}, 'its entries have no bbox'),
-        (dict(image_id=truth.ids[0], bbox=[0, 0, 1, 1]), "KeyError: 'category_id'"),
+        (dict(image_id=truth.ids[0], bbox=[0, 0, 1, 1]), "KeyError: 'score'"),
+        *(
+            (dict(entry, **{key: value}), 'entry 1 is')
+            for key, values in dict(
+                image_id=([], None, 1.5),
+                category_id=({}, True),
+                score=('0.5', float('nan'), None),
+                bbox=([0, 1, 1], [0, 1, 1, '1'], [0, 0, 1, float('inf')], 7, None),
+            ).items()
+            for value in values
+        ),
     ):
         (tmp_path / 'wrong.json').write_text(json.dumps([wrong]))
         with pytest.raises(InputError, match=message):

@@ -150,6 +150,8 @@ def test_a_start_that_logged_nothing_is_passed_over(epochs, tmp_path):
         (['{"lr": 1'], 'nothing has been logged'),
         (['[1]'], r'scalars.json, line 1 is no line of mmengine\'s log: \'\[1\]\' has no "step"'),
         ([dict(loss=1.0)], 'line 1 is no line of mmengine'),
+        ([dict(loss=1.0, iter='1', step=1)], 'line 1 is no line of mmengine.*iter or epoch is no number'),
+        ([dict(loss=1.0, iter=1, epoch=None, step=1)], 'line 1 is no line of mmengine.*iter or epoch is no number'),
         ([dict(loss=1.0, iter=1, step=1)], 'log_processor.by_epoch was False'),
     ],
 )
