@@ -15,7 +15,7 @@ REPLICATES = 1000
 POWER = 0.8
 BLOCK = 20_000_000  # numbers at a time
 
-# Metrics that test images can be resampled for: what they are of a detector's ten thresholds.
+# Metrics that test images can be resampled for: which of a detector's ten thresholds they are of.
 PRECISIONS = {'coco/bbox_mAP': slice(None), 'coco/bbox_mAP_50': slice(0, 1), 'coco/bbox_mAP_75': slice(5, 6)}
 ACCURACIES = ('accuracy/top1', 'accuracy/top5')
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import numpy as np
 from mmdet.evaluation.metrics import CocoMetric, coco_metric
 from mmengine.registry import METRICS
-from pycocotools.cocoeval import Params
+from pycocotools.cocoeval import COCOeval, Params
 
 BACKENDS = ('auto', 'hotcoco', 'pycocotools')
 
@@ -139,8 +139,11 @@ class Evaluation:
         self.eval = self.evaluation.eval
 
     def summarize(self) -> None:
-        """Print the twelve numbers, and keep them in ``stats``."""
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            self.evaluation.summarize()
-        self.stats = np.array(self.evaluation.stats)
+        """Print the twelve numbers, and keep them in ``stats``, by pycocotools' own rules.
+
+        Of the numbers of detections that are asked for its mAP takes 100, and all else the last.
+        """
+        summary = COCOeval(iouType=self.kind)
+        summary.params, summary.eval = self.params, self.eval
+        summary.summarize()
+        self.stats = summary.stats

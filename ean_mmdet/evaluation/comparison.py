@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from mmengine.config import Config
 
 from ..datasets.config_parts import is_classifier
 from ..errors import InputError
@@ -19,11 +20,12 @@ from ..palette import COLOURS
 from ..table import Table
 from .bootstrap import ACCURACIES, Interval, draw_images, interval, resampler
 from .classification import read_classified
-from .matching import match_detections
+from .matching import MOST, match_detections
 from .results import config_truth, read_detections
 from .runs import read_run
 from .trials import Trial
 
+PROPOSAL_NUMS = (100, 300, 1000)  # MMDetection's
 LOG_NAME = re.compile(r'(?P<kind>.+)_(?P<network>[^_]+)_seed(?P<seed>\d+)')
 
 
@@ -236,14 +238,18 @@ def compare_trials(
             number = len(results.truth)
         else:
             truth = truth or config_truth(trial.config)
-            results = match_detections(read_detections(trial.predictions, truth))
+            detections = read_detections(trial.predictions, truth)
+            results = match_detections(detections, _most_detections(trial.config, metric))
             number = len(truth.ids)
         resample = resampler(results, metric)
         if resample is None:
             continue
         value = float(resample(np.ones((1, number)))[0])
         if not math.isclose(value, said, abs_tol=0.006 if metric in ACCURACIES else 6e-4):
-            raise InputError(f'{trial.name}: {trial.predictions} gives {metric} {value:.4f}, its test said {said:.4f}')
+            raise InputError(
+                f'{trial.name}: {trial.predictions} gives {metric} {value:.4f}, its test said {said:.4f}, so they are '
+                f'not of one test. Delete {trial.done_file} to have it tested again'
+            )
         if draws is None:
             images, draws = number, draw_images(number)
         outcome.values[trial.seed], outcome.resampled[trial.seed] = value, resample(draws)
@@ -252,6 +258,13 @@ def compare_trials(
         if steps:
             outcome.cost['step, s'] = f'{median(steps):.3f}'
     return Comparison(metric, list(outcomes.values()), images, failed or {})
+
+
+def _most_detections(config: Config, metric: str) -> int:
+    """How many detections of a class and an image count: pycocotools' mAP is of 100, all else of the last limit."""
+    evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
+    limits = next((limits for entry in evaluators if (limits := entry.get('proposal_nums'))), PROPOSAL_NUMS)
+    return MOST if metric == 'coco/bbox_mAP' else limits[-1]
 
 
 def _default_metric(names: list[str]) -> str:

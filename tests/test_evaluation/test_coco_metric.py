@@ -43,6 +43,15 @@ def test_the_numbers_are_pycocotools_to_the_last_digit(seed):
     assert_same(annotations, detections, iouThrs=[0.5, 0.75], imgIds=[3, 1, 9, 17])
 
 
+@pytest.mark.parametrize('most', [[100, 300, 1000], [1, 10, 100], [100, 110, 120]])
+def test_more_than_a_hundred_detections_of_a_class(most):
+    """pycocotools' mAP is of 100 detections whatever is asked for, mAP_50 and all else of the last number."""
+    annotations, detections = made_up(images=8, objects=30, classes=1, detections=150)
+    assert_same(annotations, detections, maxDets=most)
+    numbers = [stats(annotations, detections, 'hotcoco', maxDets=limits)[0] for limits in (most, [1, 10, 150])]
+    assert (numbers[0][1] == numbers[1][1]) == (most[-1] >= 150) and numbers[1][0] == -1
+
+
 def test_images_whose_ids_are_texts_and_equal_scores():
     annotations, detections = made_up(images=30, objects=6, classes=3, detections=20)
     for entry in (*annotations['annotations'], *detections):

@@ -3,11 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from scipy.stats import ttest_rel
 
 from ean_mmdet.errors import InputError
-from ean_mmdet.evaluation.comparison import Comparison, Outcome, compare_logs
+from ean_mmdet.evaluation.benchmark import stats
+from ean_mmdet.evaluation.comparison import Comparison, Outcome, compare_logs, compare_trials
+from ean_mmdet.evaluation.trials import Trial
 from tests.conftest import ROOT
+from tests.test_tools.tiny import write_config
 
 VALUES = dict(plain=[50.0, 52.0, 51.0], EAN=[55.0, 56.0, 57.5])
 KEPT = ROOT / 'docs/results/comparison'
@@ -95,3 +99,42 @@ def test_what_cannot_be_compared(logs, tmp_path):
     mixed.write_text(logs[0].read_text())
     with pytest.raises(InputError, match=r'runs of different protocols: .*cifar10.*bccd_plain_seed0'):
         compare_logs([*logs, mixed], 'accuracy/top1')
+
+
+@pytest.fixture
+def crowded(sample_data, tmp_path):
+    """A trial whose detections are more than 100 of a class in an image, so that mAP is not of all."""
+    config = Config.fromfile(write_config(tmp_path, sample_data))
+    truth = json.loads(Path(config.test_evaluator.ann_file).read_text())
+    random = np.random.default_rng(0)
+    found = []
+    for box in truth['annotations']:
+        own = dict(image_id=box['image_id'], category_id=box['category_id'])
+        # some objects are found by their 151st detection alone
+        found.append(dict(own, bbox=box['bbox'], score=float(random.choice([0.01, 0.95]))))
+        for score in random.uniform(0.1, 0.9, 150):
+            found.append(dict(own, bbox=[*random.uniform(0, 200, 2).tolist(), 9.0, 9.0], score=float(score)))
+    trial = Trial('none', 0, config, tmp_path / 'none/seed0')
+    log = trial.folder / '20260101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps(dict(iter=1, step=1, time=0.1, loss=1.0)))
+    trial.predictions.write_text(json.dumps(found))
+    said = stats(truth, found, 'pycocotools')[0]
+    names = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75')
+    return trial, dict(zip(names, said.tolist())), stats(truth, found, 'pycocotools', maxDets=[1, 10, 100])[0]
+
+
+def test_values_are_of_as_many_detections_as_the_tests(crowded):
+    trial, said, of_100 = crowded
+    assert abs(said['coco/bbox_mAP_50'] - of_100[1]) > 1e-3  # the number of detections matters
+    trial.done_file.write_text(json.dumps(dict(metrics=said)))
+    for metric, value in said.items():
+        (outcome,) = compare_trials([trial], metric).outcomes
+        assert outcome.values[0] == pytest.approx(value, abs=1e-6)
+
+
+def test_results_of_another_test_are_refused(crowded):
+    trial, said, _ = crowded
+    trial.done_file.write_text(json.dumps(dict(metrics=said | {'coco/bbox_mAP': said['coco/bbox_mAP'] + 0.002})))
+    with pytest.raises(InputError, match=r'none, seed 0: .* so they are not of one test\. Delete .*done\.json to have'):
+        compare_trials([trial], 'coco/bbox_mAP')
