@@ -13,6 +13,8 @@ import numpy as np
 from mmdet.registry import TASK_UTILS
 from scipy.cluster.vq import kmeans2
 
+from ..errors import InputError
+
 SAMPLED = 3000  # boxes that anchors are made from and judged on
 BETTER = 0.005  # of recall that other anchors than the base's must bring
 IOU = 0.5
@@ -44,6 +46,11 @@ def choose_anchors(base: dict, boxes: np.ndarray, labels: np.ndarray, size: tupl
         seed: Of k-means and of the boxes' places. Defaults to 0.
     """
     usable = (boxes >= 1).all(1)
+    if not usable.any():
+        raise InputError(
+            f'none of the {len(boxes)} boxes has a pixel in width and height at the input of {size[0]} × {size[1]}: '
+            f'are they boxes of these images? A larger --input-size may help'
+        )
     boxes, labels = boxes[usable], labels[usable]
     generator = np.random.default_rng(seed)
     boxes, labels = _sample(boxes, labels, generator)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,15 +133,13 @@ def new_config(
         )  # fmt: skip
         write_text(out, render(job, choices, base))
         write.choices = choices  # type: ignore[attr-defined]
-        return load_config(str(out))
+        with _by_attention(settings):
+            return load_config(str(out))
 
     try:
         config = write(settings.batch_size)
-        model = build_model(config)
-    except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:  # an InputError is a ValueError
-        out.unlink(missing_ok=True)
-        raise InputError(f'--attention {settings.attention}: {" ".join(str(error).split())}') from error
-    try:
+        with _by_attention(settings):
+            model = build_model(config)
         check_start(start, model)
     except InputError:
         out.unlink(missing_ok=True)
@@ -166,6 +165,15 @@ def new_config(
     last = f'epoch_{choices.epochs}.pth' if settings.detector == 'yolox' else f'iter_{choices.iterations}.pth'
     tables = [*summary(found, parts, contents), choices_table(choices, others)]
     return New(out, picture, tables, last, config)
+
+
+@contextlib.contextmanager
+def _by_attention(settings: Settings) -> Iterator[None]:
+    """Name the one setting that can make a config wrong that we have written."""
+    try:
+        yield
+    except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:  # an InputError is a ValueError
+        raise InputError(f'--attention {settings.attention}: {" ".join(str(error).split())}') from error
 
 
 def _check(out: Path, folder: Path, settings: Settings) -> None:

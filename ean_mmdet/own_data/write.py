@@ -180,6 +180,7 @@ def _data(dataset: dict, job: Job) -> dict[str, str]:
     """A data set in the config's words; files beside the config move with it."""
     file = dataset['ann_file']
     beside = Path(file).is_absolute() and Path(file).is_relative_to(job.out.parent)
+    beside = beside and not set(str(job.out.parent)) & set('\'"\\')  # mmengine puts it into the text as it is
     text = f"'{{{{ fileDirname }}}}/{Path(file).relative_to(job.out.parent)}'" if beside else repr(file)
     ((key, prefix),) = dataset['data_prefix'].items()
     subdirs = ', '.join(f'{key}={dataset[key]!r}' for key in ('img_subdir', 'ann_subdir') if key in dataset)

@@ -197,3 +197,25 @@ def test_classes_only_in_validation_have_a_place(train, val, classes, tmp_path):
     assert part.metainfo.classes == (*classes[1:], classes[0])
     found = held_boxes(config, 'val')
     assert {box[0] for boxes in found.values() for box in boxes} == {box[0] for picture in val for box in picture.boxes}
+
+
+def test_boxes_of_less_than_a_pixel_at_the_input(train, classes, tmp_path):
+    data = exports.coco_label_studio(tmp_path / 'data', train, classes, 'images/')
+    content = json.loads((data / 'result.json').read_text())
+    for box in content['annotations']:
+        box.update(bbox=[10, 10, 1, 1], area=1)
+    (data / 'result.json').write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r'^none of the \d+ boxes has a pixel .* at the input of 64 × 64: .*--input-size'
+    ):
+        make(data, tmp_path / 'config.py', input_size=64)
+    assert not (tmp_path / 'config.py').exists()
+
+
+def test_a_folder_with_quotes_in_its_name(train, classes, tmp_path):
+    """MMEngine puts a config's folder into its text as it is, so there the paths are whole."""
+    data = exports.coco_label_studio(tmp_path / "it's" / 'data', train, classes, 'images/')
+    out = tmp_path / "it's" / 'config.py'
+    file = make(data, out).config.train_dataloader.dataset.ann_file
+    assert file == f"{tmp_path}/it's/config_data/train.json" and 'fileDirname' not in out.read_text()
+    assert 'fileDirname' in make(data, tmp_path / 'config.py').path.read_text()
