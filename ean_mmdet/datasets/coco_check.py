@@ -56,9 +56,9 @@ def check_entries(content: Any, where: str) -> None:
         raise InputError(f'{where} is no COCO annotation file: it lacks {" and ".join(sorted(lacking))}')
     for kind in ('images', 'categories', 'annotations'):
         entries = content.get(kind, [])
-        wrong = entries if not isinstance(entries, list) else [e for e in entries if not isinstance(e, dict)][:1]
-        if wrong or not isinstance(entries, list):
-            raise InputError(f'{where}: its {kind} must be a list of objects, got {str(wrong)[:120]}')
+        others = [e for e in entries if not isinstance(e, dict)][:1] if isinstance(entries, list) else entries
+        if others != []:
+            raise InputError(f'{where}: its {kind} must be a list of objects, got {str(others)[:120]}')
         for entry in entries if kind != 'annotations' else ():  # of which find_errors gives the counts
             absent = [key for key in REQUIRED[kind] if key not in entry]
             if absent:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def _has_names(path: Path) -> bool:
     try:
         return 'names' in _yaml(path)
     except InputError:  # which is said where the file is used
-        return b'names:' in path.read_bytes()
+        return re.search(rb'(?m)^names\s*:', path.read_bytes()) is not None
 
 
 def _yaml(path: Path) -> dict:
@@ -253,7 +254,10 @@ def _classes(
             categories = sorted(json.loads(read_text(notes))['categories'], key=lambda category: category['id'])
             sources['notes.json'] = tuple(category['name'] for category in categories)
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{notes} is not Label Studio's, with the names of the classes: {error!r}") from error
+            raise InputError(
+                f"{notes} is not Label Studio's, with the names of the classes: {error!r}. Rename it, or give the "
+                f'names with --classes'
+            ) from error
     if len(set(sources.values())) > 1:
         raise InputError(
             f'{folder} names its classes differently: '

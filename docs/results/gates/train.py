@@ -148,9 +148,9 @@ def make_attention(setting: Setting, channels: int) -> nn.Module:
     return ean
 
 
-def pretrained(weights: Path, blocks: int, setting: Setting) -> ResNet:
+def pretrained(weights: Path, blocks: int, width: int, setting: Setting) -> ResNet:
     """The plain network with its weights, and attention added that changes nothing at its start."""
-    model = ResNet(blocks, 16, Setting('none'))
+    model = ResNet(blocks, width, Setting('none'))
     weight = torch.load(weights)
     for key in list(weight):
         if stage := re.match(r'layer(\d)\.(\d+)', key):
@@ -250,7 +250,8 @@ def with_constants(model: nn.Module, seen: Tensor, images: Tensor, labels: Tenso
 
 def run(setting: Setting, seed: int, data: dict[str, Tensor], args: argparse.Namespace, checkpoint: Path) -> dict:
     torch.manual_seed(seed)
-    model = pretrained(args.weights, args.blocks, setting) if args.weights else ResNet(args.blocks, args.width, setting)
+    size = args.blocks, args.width
+    model = pretrained(args.weights, *size, setting) if args.weights else ResNet(*size, setting)
     model.to(memory_format=torch.channels_last)  # faster on CPUs
     optimizer = OPTIMIZERS[setting.optimizer](parameter_groups(model, setting), args.learning_rate)
     bases = [group['lr'] for group in optimizer.param_groups]
@@ -357,7 +358,7 @@ def main() -> None:
     parser.add_argument('--blocks', type=int, default=3, help='blocks a stage; depth 6n + 2 (default: %(default)s)')
     parser.add_argument('--width', type=int, default=16, help='channels of the first stage (default: %(default)s)')
     parser.add_argument('--bfloat16', action='store_true', help='train under autocast (evaluation is in float32)')
-    parser.add_argument('--weights', type=Path, help='start from these of a plain CIFAR ResNet of width 16')
+    parser.add_argument('--weights', type=Path, help='start from these of a plain CIFAR ResNet of that size')
     parser.add_argument('--learning-rate', type=float, help='default: 0.1 of SGD, 0.002 of AdamW')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds (default: 0 1 2)')
     parser.add_argument('--settings', nargs='+', choices=SETTINGS, default=list(SETTINGS), help='rows (default: all)')
